@@ -1,0 +1,2 @@
+//! The `sluice` appliance.
+fn main() {}
