@@ -1,1 +1,2 @@
-//! Skeleton.
+//! Every byte shared between the kernel program and user space.
+#![no_std]
