@@ -1,1 +1,65 @@
-//! Skeleton.
+//! The decision: desired × observed × health → ordered steps. Pure; nothing here waits, reads a clock or does IO.
+//!
+//! The rules of order live here and nowhere else:
+//! - a VIP is announced only while some frontend of it is programmed with a backend, the data plane guards it against
+//!   the kernel's own stack, and the host has the address;
+//! - a VIP is guarded before it becomes an address of the host, and until after it has ceased to be one;
+//! - what is announced is withdrawn before anything it rests on is taken away.
+//!
+//! [`plan`] puts steps in an order that keeps the rules when every step succeeds; [`Step::allowed`] lets the
+//! executor keep them when some fail.
+
+mod step;
+mod wanted;
+
+pub use step::{Blocked, Step};
+pub use wanted::Wanted;
+
+use sluice_model::{Desired, Health, Observed, host_prefix};
+
+/// The steps from what is to what should be; empty when that is the same.
+pub fn plan(desired: &Desired, observed: &Observed, health: &Health) -> Vec<Step> {
+    diff(&Wanted::new(desired, health), observed)
+}
+
+/// The steps from `observed` to `wanted`, in the order of the rules above.
+pub fn diff(wanted: &Wanted, observed: &Observed) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let kept = |vip| wanted.announces(vip) && stays_safe(wanted, observed, vip);
+    let withdrawn: Vec<_> =
+        observed.announced.keys().copied().filter(|prefix| !kept(prefix.addr())).collect();
+    steps.extend(withdrawn.iter().map(|prefix| Step::Withdraw(*prefix)));
+
+    for (frontend, program) in &wanted.programs {
+        if observed.programs.get(frontend) != Some(program) {
+            steps.push(Step::PutProgram(*frontend, program.clone()));
+        }
+    }
+    steps.extend(wanted.vips.difference(&observed.guarded).map(|vip| Step::GuardVip(*vip)));
+    steps.extend(wanted.vips.difference(&observed.addresses).map(|vip| Step::AddVip(*vip)));
+    for (prefix, attributes) in &wanted.announced {
+        if withdrawn.contains(prefix) || observed.announced.get(prefix) != Some(attributes) {
+            steps.push(Step::Announce(*prefix, attributes.clone()));
+        }
+    }
+
+    for frontend in observed.programs.keys() {
+        if !wanted.programs.contains_key(frontend) {
+            steps.push(Step::RemoveProgram(*frontend));
+        }
+    }
+    steps.extend(observed.addresses.difference(&wanted.vips).map(|vip| Step::RemoveVip(*vip)));
+    steps.extend(observed.guarded.difference(&wanted.vips).map(|vip| Step::UnguardVip(*vip)));
+    steps
+}
+
+/// True when an announcement may stay while the steps are executed: everything it rests on is there, and some frontend
+/// finds backends both before and after, so that no order and no failure of the other steps leaves the VIP empty.
+fn stays_safe(wanted: &Wanted, observed: &Observed, vip: std::net::IpAddr) -> bool {
+    let bridge = wanted.programs.iter().any(|(frontend, program)| {
+        frontend.vip == vip
+            && program.serves()
+            && observed.programs.get(frontend).is_some_and(sluice_model::Program::serves)
+    });
+    bridge && observed.can_announce(vip) && observed.announced.contains_key(&host_prefix(vip))
+}

@@ -1,0 +1,179 @@
+//! What should be, as one value.
+
+use crate::health::Target;
+use crate::service::{Frontend, Service, ServiceName};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::IpAddr;
+
+/// Grows with each accepted desired state of one source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Generation(pub u64);
+
+/// Everything that should be. No two services share a name or a frontend: [`Desired::new`] sees to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Desired {
+    generation: Generation,
+    services: BTreeMap<ServiceName, Service>,
+    owners: BTreeMap<Frontend, ServiceName>,
+}
+
+/// A service that cannot be taken in because another one was there first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Clash {
+    /// Both have this name.
+    Name(ServiceName),
+    /// Both claim this frontend.
+    Frontend {
+        /// What both claim.
+        frontend: Frontend,
+        /// Who has it.
+        kept: ServiceName,
+        /// Who is left out.
+        refused: ServiceName,
+    },
+}
+
+// === impl Generation ===
+
+impl Generation {
+    /// The one after this.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Generation(self.0.saturating_add(1))
+    }
+}
+
+impl fmt::Display for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+// === impl Desired ===
+
+impl Desired {
+    /// Takes services in the order given; of two that clash the first is kept and the second is reported.
+    pub fn new(
+        generation: Generation,
+        services: impl IntoIterator<Item = Service>,
+    ) -> (Self, Vec<Clash>) {
+        let mut desired = Desired { generation, ..Desired::default() };
+        let clashes =
+            services.into_iter().filter_map(|service| desired.insert(service).err()).collect();
+        (desired, clashes)
+    }
+
+    fn insert(&mut self, service: Service) -> Result<(), Clash> {
+        let service = service.canonical();
+        if self.services.contains_key(&service.name) {
+            return Err(Clash::Name(service.name));
+        }
+        for frontend in service.frontends() {
+            if let Some(kept) = self.owners.get(&frontend) {
+                let (kept, refused) = (kept.clone(), service.name.clone());
+                return Err(Clash::Frontend { frontend, kept, refused });
+            }
+        }
+        self.owners.extend(service.frontends().map(|f| (f, service.name.clone())));
+        self.services.insert(service.name.clone(), service);
+        Ok(())
+    }
+
+    /// The generation of this state.
+    pub fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// Services by name.
+    pub fn services(&self) -> impl Iterator<Item = &Service> + '_ {
+        self.services.values()
+    }
+
+    /// The service a frontend belongs to.
+    pub fn owner(&self, frontend: &Frontend) -> Option<&ServiceName> {
+        self.owners.get(frontend)
+    }
+
+    /// Every VIP with the services on it.
+    pub fn vips(&self) -> BTreeMap<IpAddr, BTreeSet<&ServiceName>> {
+        let mut vips: BTreeMap<IpAddr, BTreeSet<&ServiceName>> = BTreeMap::new();
+        for (frontend, name) in &self.owners {
+            vips.entry(frontend.vip).or_default().insert(name);
+        }
+        vips
+    }
+
+    /// Every address packets are sent to, with the services that need it.
+    pub fn backend_addresses(&self) -> BTreeMap<IpAddr, BTreeSet<&ServiceName>> {
+        let mut addresses: BTreeMap<IpAddr, BTreeSet<&ServiceName>> = BTreeMap::new();
+        for service in self.services() {
+            for backend in &service.backends {
+                addresses.entry(backend.address.ip()).or_default().insert(&service.name);
+            }
+        }
+        addresses
+    }
+
+    /// Everything to probe, each once.
+    pub fn targets(&self) -> BTreeSet<Target> {
+        self.services().flat_map(|s| s.backends.iter().filter_map(|b| s.target(b))).collect()
+    }
+}
+
+impl fmt::Display for Clash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Clash::Name(name) => write!(f, "a second service is called {name}; it is left out"),
+            Clash::Frontend { frontend, kept, refused } => {
+                write!(f, "{frontend} belongs to service {kept}; service {refused} is left out")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::{Backend, NoBackend, Protocol};
+    use std::time::Duration;
+
+    fn service(name: &str, vip: &str, backends: &[(&str, u16)]) -> Service {
+        Service {
+            name: ServiceName(name.into()),
+            vips: vec![vip.parse().unwrap()],
+            port: 80,
+            protocol: Protocol::Tcp,
+            backends: backends
+                .iter()
+                .map(|(address, weight)| Backend {
+                    address: address.parse().unwrap(),
+                    weight: *weight,
+                })
+                .collect(),
+            health: None,
+            no_backend: NoBackend::Reject,
+            idle_timeout: Duration::from_secs(60),
+        }
+    }
+
+    #[test]
+    fn the_first_of_two_claims_is_kept() {
+        let (desired, clashes) = Desired::new(
+            Generation(1),
+            [service("a", "203.0.113.1", &[]), service("b", "203.0.113.1", &[])],
+        );
+        assert_eq!(desired.services().map(|s| s.name.0.as_str()).collect::<Vec<_>>(), ["a"]);
+        let words: Vec<String> = clashes.iter().map(ToString::to_string).collect();
+        assert_eq!(words, ["203.0.113.1:80/tcp belongs to service a; service b is left out"]);
+    }
+
+    #[test]
+    fn equal_sets_in_another_order_are_equal() {
+        let one = service("a", "203.0.113.1", &[("10.0.0.2:1", 1), ("10.0.0.1:1", 1)]);
+        let other =
+            service("a", "203.0.113.1", &[("10.0.0.1:1", 1), ("10.0.0.2:1", 0), ("10.0.0.2:1", 1)]);
+        let one = Desired::new(Generation(1), [one]).0;
+        assert_eq!(one, Desired::new(Generation(1), [other]).0);
+    }
+}

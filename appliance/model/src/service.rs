@@ -1,0 +1,189 @@
+//! Services: what clients address and who answers.
+
+use crate::health::{HealthCheck, Target};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+/// Transport protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Protocol {
+    /// RFC 9293.
+    Tcp,
+    /// RFC 768.
+    Udp,
+}
+
+/// Address family of a VIP and of the backends behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+/// What a client addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Frontend {
+    /// The virtual address.
+    pub vip: IpAddr,
+    /// Destination port.
+    pub port: u16,
+    /// Transport protocol.
+    pub protocol: Protocol,
+}
+
+/// A service's name, unique on the appliance.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServiceName(pub String);
+
+/// One backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Backend {
+    /// Where its server listens.
+    pub address: SocketAddr,
+    /// 0 drains: existing flows stay, no new ones arrive.
+    pub weight: u16,
+}
+
+/// What happens to a new flow when no backend is usable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum NoBackend {
+    /// TCP RST or ICMP port unreachable: the client knows at once.
+    #[default]
+    Reject,
+    /// Silence.
+    Drop,
+}
+
+/// One balanced service: every VIP × port × protocol is a frontend over the backends of the VIP's family.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Unique on the appliance.
+    pub name: ServiceName,
+    /// Virtual addresses of both families.
+    pub vips: Vec<IpAddr>,
+    /// Port of every frontend.
+    pub port: u16,
+    /// Protocol of every frontend.
+    pub protocol: Protocol,
+    /// Backends of both families.
+    pub backends: Vec<Backend>,
+    /// None: backends are always usable.
+    pub health: Option<HealthCheck>,
+    /// What new flows meet when nobody is usable.
+    pub no_backend: NoBackend,
+    /// A flow without packets for this long is forgotten.
+    pub idle_timeout: Duration,
+}
+
+/// What the data plane holds for one frontend: the outcome of a service and its backends' health.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Program {
+    /// In canonical order. Absent: its flows are picked again. Weight 0: its flows stay.
+    pub backends: Vec<Backend>,
+    /// What new flows meet when no backend has weight.
+    pub no_backend: NoBackend,
+    /// A flow without packets for this long is forgotten.
+    pub idle_timeout: Duration,
+}
+
+// === impl Protocol ===
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+        })
+    }
+}
+
+// === impl Family ===
+
+impl Family {
+    /// The family of an address.
+    pub fn of(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(_) => Family::V4,
+            IpAddr::V6(_) => Family::V6,
+        }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Family::V4 => "IPv4",
+            Family::V6 => "IPv6",
+        })
+    }
+}
+
+// === impl Frontend ===
+
+impl fmt::Display for Frontend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", SocketAddr::new(self.vip, self.port), self.protocol)
+    }
+}
+
+// === impl ServiceName ===
+
+impl fmt::Display for ServiceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+// === impl Backend ===
+
+/// Sorted by address, one entry for each: any two appliances that hold the same backends hold them in the same order,
+/// which is what lets them agree on a choice without talking. Of two entries for one address the heavier stays.
+pub fn canonical_backends(backends: impl IntoIterator<Item = Backend>) -> Vec<Backend> {
+    let mut by_address = BTreeMap::new();
+    for backend in backends {
+        let weight = by_address.entry(backend.address).or_insert(backend.weight);
+        *weight = backend.weight.max(*weight);
+    }
+    by_address.into_iter().map(|(address, weight)| Backend { address, weight }).collect()
+}
+
+// === impl Service ===
+
+impl Service {
+    /// The same service with VIPs and backends sorted and unique.
+    #[must_use]
+    pub fn canonical(mut self) -> Self {
+        self.vips.sort_unstable();
+        self.vips.dedup();
+        self.backends = canonical_backends(self.backends);
+        self
+    }
+
+    /// Every frontend of the service.
+    pub fn frontends(&self) -> impl Iterator<Item = Frontend> + '_ {
+        self.vips.iter().map(|&vip| Frontend { vip, port: self.port, protocol: self.protocol })
+    }
+
+    /// The backends that a VIP of this family is balanced over.
+    pub fn backends_of(&self, family: Family) -> impl Iterator<Item = &Backend> + '_ {
+        self.backends.iter().filter(move |b| Family::of(b.address.ip()) == family)
+    }
+
+    /// What to probe to know a backend's health; none when the service has no check.
+    pub fn target(&self, backend: &Backend) -> Option<Target> {
+        self.health.as_ref().map(|check| Target::new(backend.address, check))
+    }
+}
+
+// === impl Program ===
+
+impl Program {
+    /// True when a new flow finds a backend.
+    pub fn serves(&self) -> bool {
+        self.backends.iter().any(|backend| backend.weight > 0)
+    }
+}
