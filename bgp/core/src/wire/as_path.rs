@@ -116,6 +116,11 @@ impl SegmentKind {
         })
     }
 
+    /// Whether it is of RFC 5065.
+    pub fn is_confederation(self) -> bool {
+        matches!(self, Self::ConfedSequence | Self::ConfedSet)
+    }
+
     fn brackets(self) -> (&'static str, &'static str) {
         match self {
             Self::Set => ("{", "}"),

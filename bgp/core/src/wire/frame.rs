@@ -49,6 +49,16 @@ impl Frame {
         self.kind
     }
 
+    /// The message with its header, as it came.
+    pub fn to_message(&self) -> Vec<u8> {
+        let len = u16::try_from(HEADER_LEN + self.body.len()).unwrap_or(u16::MAX);
+        let mut message = vec![0xff; MARKER_LEN];
+        message.extend_from_slice(&len.to_be_bytes());
+        message.push(self.kind);
+        message.extend_from_slice(&self.body);
+        message
+    }
+
     /// What follows the header.
     pub fn body(&self) -> &[u8] {
         &self.body

@@ -1,12 +1,9 @@
-//! A message of any type: decode one frame, encode one message.
+//! A message of any type, and the errors of decoding and encoding one.
 
-use super::frame::Frame;
 use super::notification::Notification;
 use super::open::Open;
 use super::refresh::RouteRefresh;
-use super::session::Codec;
 use super::update::Update;
-use bytes::BytesMut;
 
 /// Any message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +53,10 @@ pub enum EncodeError {
         /// How long it would be.
         len: usize,
     },
+    /// An [`Update`] built by hand that no single message can say: two entries of one form, IPv6 in the classic
+    /// form, or a next hop of the other family.
+    #[error("no single UPDATE can carry these prefixes")]
+    Shape,
 }
 
 // === impl Message ===
@@ -70,19 +71,5 @@ impl Message {
             Self::KeepAlive => kind::KEEPALIVE,
             Self::RouteRefresh(_) => kind::ROUTE_REFRESH,
         }
-    }
-}
-
-// === impl Codec ===
-
-impl Codec {
-    /// Decodes a frame. Errors in an UPDATE that do not end the session are in [`Update::errors`].
-    pub fn decode(&self, _frame: &Frame) -> Result<Message, DecodeError> {
-        todo!()
-    }
-
-    /// Appends one message. Nothing is written on error.
-    pub fn encode(&self, _message: &Message, _out: &mut BytesMut) -> Result<(), EncodeError> {
-        todo!()
     }
 }

@@ -7,12 +7,15 @@
 mod as_path;
 mod attributes;
 mod capability;
+mod cursor;
+mod decode;
+mod encode;
 mod frame;
 mod ids;
 mod message;
+mod nlri;
 pub mod notification;
 mod open;
-mod pack;
 mod refresh;
 mod session;
 mod update;

@@ -119,6 +119,26 @@ fn announced_families(open: &Open) -> Vec<Family> {
 
 // === impl Codec ===
 
+impl Codec {
+    /// Whether routes of the family are exchanged.
+    pub fn has(&self, family: Family) -> bool {
+        match family {
+            Family::IPV4_UNICAST => self.ipv4,
+            Family::IPV6_UNICAST => self.ipv6,
+            _ => false,
+        }
+    }
+
+    /// Ignores the family from now on: what [`super::Action::AfiSafiDisable`] asks for, once its routes are gone.
+    pub fn disable(&mut self, family: Family) {
+        match family {
+            Family::IPV4_UNICAST => self.ipv4 = false,
+            Family::IPV6_UNICAST => self.ipv6 = false,
+            _ => {}
+        }
+    }
+}
+
 impl Default for Codec {
     fn default() -> Self {
         Self { as4: false, internal: false, ipv4: true, ipv6: false }
