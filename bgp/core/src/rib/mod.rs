@@ -1,1 +1,15 @@
-//! What is announced to a peer, and what it announced (RFC 4271 §3.2).
+//! What is announced to a peer, and what it announced to us (RFC 4271 §3.2).
+//!
+//! [`AdjRibOut`] is given whole sets and writes the difference; [`AdjRibIn`] counts. Nothing a peer announces is ever
+//! used (RFC 8212: no import without a policy, and there is none).
+
+mod inbound;
+mod outbound;
+mod route;
+
+#[cfg(test)]
+mod tests;
+
+pub use inbound::{AdjRibIn, MAX_RECEIVED_PER_FAMILY};
+pub use outbound::{AdjRibOut, Target};
+pub use route::{Announced, DEFAULT_LOCAL_PREF, RouteAttributes};
