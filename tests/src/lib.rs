@@ -1,1 +1,7 @@
-//! Skeleton.
+//! Everything Sluice is tested with: the lab of network namespaces, real peers and real backends.
+//!
+//! Never shipped and never linked into what ships. The lab deliberately uses other tools than the product does (`ip`,
+//! `vtysh`, plain sockets), so that a mistake in one of our adapters cannot hide itself.
+
+pub mod bpf;
+pub mod lab;
