@@ -3,19 +3,40 @@
 //! Wiring only: no protocol logic lives here.
 
 mod cli;
+mod config;
+mod health;
 mod http;
+mod human;
+mod ledger;
+#[cfg(test)]
+mod scratch;
+mod sources;
 
 use clap::Parser;
+use std::process::ExitCode;
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
     let cli = cli::Cli::parse();
-    match cli.command {
-        cli::Command::Run(_) => anyhow::bail!("not there yet"),
-        cli::Command::Check(_) => anyhow::bail!("not there yet"),
-        cli::Command::Client(command) => {
-            let runtime =
-                tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(cli::client::run(command))
-        }
+    let result = match cli.command {
+        cli::Command::Run(_) => Err(anyhow::anyhow!("not there yet")),
+        cli::Command::Check(args) => return config::check(&args.config),
+        cli::Command::Client(command) => client(command),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
     }
+}
+
+/// Client commands need no more than one thread.
+fn client(command: cli::client::ClientCommand) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(cli::client::run(command))
+}
+
+/// The last words of a command that failed: the whole chain of causes, once.
+#[expect(clippy::print_stderr, reason = "this is where a command reports its failure")]
+fn fail(error: &anyhow::Error) -> ExitCode {
+    eprintln!("sluice: {error:#}");
+    ExitCode::FAILURE
 }

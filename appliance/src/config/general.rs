@@ -1,0 +1,112 @@
+//! `[api]` and `[data-plane]`.
+
+use super::pattern::Patterns;
+use super::report::Report;
+use super::section::Section;
+use super::values;
+use serde_spanned::Spanned;
+use sluice_xdp::AttachPolicy;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+/// Port of the REST API and the status page unless configured.
+const API_PORT: u16 = 8080;
+
+/// Flows the data plane has room for unless configured: about 100 MB of kernel memory.
+const DEFAULT_MAX_FLOWS: u32 = 1 << 20;
+
+/// Fewer make no sense with tables per CPU, more do not fit into the memory of the machines this is for.
+const MAX_FLOWS: std::ops::RangeInclusive<u32> = 1024..=1 << 26;
+
+/// `[data-plane]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct DataPlane {
+    /// Links to work on.
+    pub(crate) interfaces: Patterns,
+    /// How XDP may be attached.
+    pub(crate) attach: AttachPolicy,
+    /// Where maps and links are pinned.
+    pub(crate) pin_dir: PathBuf,
+    /// Room of the flow table.
+    pub(crate) max_flows: u32,
+}
+
+/// The address of the API; the default when it is absent or wrong.
+pub(super) fn api(top: &mut Section<'_, '_>, report: &mut Report) -> SocketAddr {
+    let default = SocketAddr::from((Ipv4Addr::LOCALHOST, API_PORT));
+    let Some(mut section) = top.table(report, "api") else { return default };
+    let listen = section.or(report, "listen", default, |value| {
+        let listen = values::socket(API_PORT)(value)?;
+        if listen.ip().is_loopback() {
+            Ok(listen)
+        } else {
+            let port = listen.port();
+            Err(format!(
+                "{listen} can be reached from outside, which needs TLS; write \"127.0.0.1:{port}\""
+            ))
+        }
+    });
+    section.finish(report);
+    listen
+}
+
+/// The data plane; `None` when something necessary is missing or wrong.
+pub(super) fn data_plane(top: &mut Section<'_, '_>, report: &mut Report) -> Option<DataPlane> {
+    const EXAMPLE: &str = "interfaces = [\"eth*\"]";
+    let Some(mut section) = top.table(report, "data-plane") else {
+        report.missing(
+            top.offset(),
+            "data-plane".to_owned(),
+            &format!("[data-plane] with {EXAMPLE}"),
+        );
+        return None;
+    };
+    let patterns = section.list(report, "interfaces", values::text);
+    let interfaces = patterns.and_then(|patterns| interfaces(&section, report, &patterns));
+    section.required(report, "interfaces", EXAMPLE, |_| Ok(()));
+    let attach = section.or(
+        report,
+        "attach",
+        AttachPolicy::Auto,
+        values::choice(&[
+            ("auto", AttachPolicy::Auto),
+            ("native", AttachPolicy::Native),
+            ("generic", AttachPolicy::Generic),
+        ]),
+    );
+    let pin_dir = section.or(report, "pin-dir", PathBuf::from("/sys/fs/bpf/sluice"), values::path);
+    let max_flows = section.or(report, "max-flows", DEFAULT_MAX_FLOWS, values::integer(MAX_FLOWS));
+    section.finish(report);
+    Some(DataPlane { interfaces: interfaces?, attach, pin_dir, max_flows })
+}
+
+fn interfaces(
+    section: &Section<'_, '_>,
+    report: &mut Report,
+    patterns: &[Spanned<String>],
+) -> Option<Patterns> {
+    let at = section.at("interfaces");
+    let mut selected = Patterns::default();
+    for pattern in patterns {
+        if let Err(message) = selected.add(pattern.get_ref()) {
+            report.push(pattern.span().start, &at, message);
+        }
+    }
+    if selected.includes_any() {
+        return Some(selected);
+    }
+    let offset = patterns.first().map_or(section.offset(), |pattern| pattern.span().start);
+    report.push(
+        offset,
+        at,
+        "selects no link; write patterns like \"eth*\", and \"!eth9\" to leave one out",
+    );
+    None
+}
+
+/// The kernel's name for this host.
+pub(super) fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim();
+    if name.is_empty() { "sluice".to_owned() } else { name.to_owned() }
+}

@@ -1,0 +1,90 @@
+//! The configuration file: one TOML document, read in two stages.
+//!
+//! The raw document keeps the place of every key and value. Validation turns it into a [`Config`] or into the list
+//! of all mistakes, each with its line. Nothing is half accepted.
+
+mod bgp;
+mod check;
+mod cross;
+mod general;
+mod pattern;
+mod report;
+mod section;
+mod service;
+#[cfg(test)]
+mod tests;
+mod values;
+
+pub(crate) use bgp::Bgp;
+pub(crate) use check::check;
+pub(crate) use general::DataPlane;
+pub(crate) use pattern::Patterns;
+pub(crate) use report::ConfigError;
+pub(crate) use values::spelled;
+
+use report::{Mistake, Report};
+use section::Section;
+use sluice_model::Service;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use toml::de::DeTable;
+
+/// A configuration that holds together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Config {
+    /// How the appliance calls itself.
+    pub(crate) name: String,
+    /// Where the ledger and the lock live.
+    pub(crate) state_dir: PathBuf,
+    /// REST and status page.
+    pub(crate) api_listen: SocketAddr,
+    /// XDP.
+    pub(crate) data_plane: DataPlane,
+    /// None: VIPs are announced to nobody.
+    pub(crate) bgp: Option<Bgp>,
+    /// By name, without clashes.
+    pub(crate) services: Vec<Service>,
+}
+
+/// Reads and validates a file.
+///
+/// # Errors
+/// When it cannot be read, or with every mistake in it.
+pub(crate) fn load(path: &Path) -> Result<Config, ConfigError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    parse(&text).map_err(|mistakes| ConfigError::Mistakes { path: path.to_owned(), mistakes })
+}
+
+/// Validates a document.
+pub(crate) fn parse(text: &str) -> Result<Config, Vec<Mistake>> {
+    let mut report = Report::new(text);
+    let (document, errors) = DeTable::parse_recoverable(text);
+    errors.iter().for_each(|error| report.syntax(error));
+    let config = read(Section::new(document.get_ref(), "", 0), &mut report);
+    let mistakes = report.into_mistakes();
+    match config {
+        Some(config) if mistakes.is_empty() => Ok(config),
+        _ => Err(mistakes),
+    }
+}
+
+/// Reads everything there is, however much of it is wrong; `None` when something necessary was.
+fn read(mut top: Section<'_, '_>, report: &mut Report) -> Option<Config> {
+    let name = top.optional(report, "name", values::text).map(serde_spanned::Spanned::into_inner);
+    let state_dir = top.or(report, "state-dir", PathBuf::from("/var/lib/sluice"), values::path);
+    let api_listen = general::api(&mut top, report);
+    let data_plane = general::data_plane(&mut top, report);
+    let bgp = bgp::read(&mut top, report);
+    let services = service::read_all(&mut top, report);
+    cross::check(&services, report);
+    top.finish(report);
+    Some(Config {
+        name: name.unwrap_or_else(general::host_name),
+        state_dir,
+        api_listen,
+        data_plane: data_plane?,
+        bgp,
+        services: services.into_iter().filter_map(service::Raw::into_service).collect(),
+    })
+}

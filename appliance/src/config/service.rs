@@ -1,0 +1,225 @@
+//! `[[service]]`, its health check and its backends.
+
+use super::report::Report;
+use super::section::Section;
+use super::values;
+use serde_spanned::Spanned;
+use sluice_model::{
+    Backend, HealthCheck, NoBackend, Probe, Protocol, Service, ServiceName, StatusRange,
+};
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+/// Longest name of a service: that of a Kubernetes namespace, a slash and a Service, with room for a port's name.
+const MAX_NAME: usize = 160;
+
+/// Weights beyond a byte add no precision that a Maglev table of a few thousand entries could show.
+const WEIGHT: RangeInclusive<u16> = 0..=255;
+
+/// Connection tracking of other boxes keeps TCP flows for minutes to days; half an hour outlasts keep-alives.
+const TCP_IDLE: Duration = Duration::from_secs(30 * 60);
+
+/// UDP has no end; RFC 4787 §4.3 wants two minutes of a NAT for people, a balancer for servers needs less.
+const UDP_IDLE: Duration = Duration::from_secs(60);
+
+/// A service as it was written, with places.
+pub(super) struct Raw {
+    pub(super) offset: usize,
+    pub(super) path: String,
+    pub(super) name: Option<Spanned<String>>,
+    pub(super) vips: Vec<Spanned<IpAddr>>,
+    pub(super) port: Option<u16>,
+    pub(super) protocol: Option<Protocol>,
+    pub(super) backends: Vec<RawBackend>,
+    health: Option<HealthCheck>,
+    no_backend: NoBackend,
+    idle_timeout: Option<Duration>,
+}
+
+/// A backend as it was written, with places.
+pub(super) struct RawBackend {
+    pub(super) address: Option<Spanned<IpAddr>>,
+    pub(super) port: Option<u16>,
+    pub(super) weight: u16,
+}
+
+// === impl Raw ===
+
+impl Raw {
+    /// The service, unless something necessary was wrong.
+    pub(super) fn into_service(self) -> Option<Service> {
+        let protocol = self.protocol?;
+        let default_idle = match protocol {
+            Protocol::Tcp => TCP_IDLE,
+            Protocol::Udp => UDP_IDLE,
+        };
+        let service = Service {
+            name: ServiceName(self.name?.into_inner()),
+            vips: self.vips.into_iter().map(Spanned::into_inner).collect(),
+            port: self.port?,
+            protocol,
+            backends: self.backends.into_iter().filter_map(RawBackend::into_backend).collect(),
+            health: self.health,
+            no_backend: self.no_backend,
+            idle_timeout: self.idle_timeout.unwrap_or(default_idle),
+        };
+        Some(service.canonical())
+    }
+}
+
+impl RawBackend {
+    pub(super) fn socket(&self) -> Option<SocketAddr> {
+        Some(SocketAddr::new(*self.address.as_ref()?.get_ref(), self.port?))
+    }
+
+    fn into_backend(self) -> Option<Backend> {
+        Some(Backend { address: self.socket()?, weight: self.weight })
+    }
+}
+
+/// Every service, also those with mistakes.
+pub(super) fn read_all(top: &mut Section<'_, '_>, report: &mut Report) -> Vec<Raw> {
+    top.tables(report, "service").into_iter().map(|section| read(section, report)).collect()
+}
+
+fn read(mut section: Section<'_, '_>, report: &mut Report) -> Raw {
+    let name = section.required(report, "name", "name = \"web\"", name);
+    if let Some(name) = &name {
+        section.rename(format!("service.{}", name.get_ref()));
+    }
+    let example = "vips = [\"203.0.113.10\"]";
+    let vips = section.list(report, "vips", values::unicast);
+    let no_vip = vips.as_ref().is_some_and(Vec::is_empty);
+    if let Some(listed) = section.required(report, "vips", example, |value| {
+        Ok(value.as_array().is_some_and(|array| array.is_empty()))
+    }) {
+        if no_vip && *listed.get_ref() {
+            report.push(
+                listed.span().start,
+                section.at("vips"),
+                format!("is empty; write {example}"),
+            );
+        }
+    }
+    let port = section.required(report, "port", "port = 80", values::port);
+    let protocols = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
+    let protocol =
+        section.required(report, "protocol", "protocol = \"tcp\"", values::choice(&protocols));
+    let policies = [("reject", NoBackend::Reject), ("drop", NoBackend::Drop)];
+    let no_backend =
+        section.or(report, "no-backend", NoBackend::default(), values::choice(&policies));
+    let idle = Duration::from_secs(1)..=Duration::from_secs(7 * 24 * 3600);
+    let idle_timeout = section.optional(report, "idle-timeout", values::duration(idle));
+    let health = section.table(report, "health").and_then(|table| health(table, report));
+    let backends = read_backends(&mut section, report);
+    let raw = Raw {
+        offset: section.offset(),
+        path: section.at("vips").trim_end_matches(".vips").to_owned(),
+        name,
+        vips: vips.unwrap_or_default(),
+        port: port.map(Spanned::into_inner),
+        protocol: protocol.map(Spanned::into_inner),
+        backends,
+        health,
+        no_backend,
+        idle_timeout: idle_timeout.map(Spanned::into_inner),
+    };
+    section.finish(report);
+    raw
+}
+
+fn read_backends(section: &mut Section<'_, '_>, report: &mut Report) -> Vec<RawBackend> {
+    let mut backends = Vec::new();
+    for mut table in section.tables(report, "backend") {
+        let address = table.required(report, "address", "address = \"10.1.0.11\"", values::unicast);
+        let port = table.required(report, "port", "port = 8080", values::port);
+        let weight = table.or(report, "weight", 1, values::integer(WEIGHT));
+        table.finish(report);
+        backends.push(RawBackend { address, port: port.map(Spanned::into_inner), weight });
+    }
+    backends
+}
+
+/// Which probe a health check uses.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Tcp,
+    Http,
+}
+
+fn health(mut table: Section<'_, '_>, report: &mut Report) -> Option<HealthCheck> {
+    let kinds = values::choice(&[("tcp", Kind::Tcp), ("http", Kind::Http)]);
+    let kind = table.required(report, "type", "type = \"http\"", kinds);
+    let path = table.optional(report, "path", http_path);
+    let host = table.optional(report, "host", http_host);
+    let status = table.optional(report, "status", values::status_range);
+    let span = Duration::from_millis(10)..=Duration::from_secs(3600);
+    let interval =
+        table.or(report, "interval", Duration::from_secs(1), values::duration(span.clone()));
+    let timeout = table.or(report, "timeout", Duration::from_millis(500), values::duration(span));
+    let rise = table.or(report, "rise", 2, values::integer(1u8..=u8::MAX));
+    let fall = table.or(report, "fall", 2, values::integer(1u8..=u8::MAX));
+    let port = table.optional(report, "port", values::port);
+
+    let kind = kind.map(Spanned::into_inner);
+    let only_http = [
+        ("path", path.as_ref().map(Spanned::span)),
+        ("host", host.as_ref().map(Spanned::span)),
+        ("status", status.as_ref().map(Spanned::span)),
+    ];
+    for (key, span) in only_http {
+        if let (Some(Kind::Tcp), Some(span)) = (kind, span) {
+            let message =
+                format!("only an HTTP check has this; write type = \"http\" or leave {key} out");
+            report.push(span.start, table.at(key), message);
+        }
+    }
+    table.finish(report);
+    let probe = match kind? {
+        Kind::Tcp => Probe::TcpConnect,
+        Kind::Http => Probe::HttpGet {
+            path: path.map_or_else(|| "/".to_owned(), Spanned::into_inner),
+            host: host.map(Spanned::into_inner),
+            status: status.map_or(StatusRange { first: 200, last: 399 }, Spanned::into_inner),
+        },
+    };
+    Some(HealthCheck { probe, interval, timeout, rise, fall, port: port.map(Spanned::into_inner) })
+}
+
+/// Names end up in logs, metrics and URLs.
+fn name(value: &toml::de::DeValue<'_>) -> Result<String, String> {
+    let name = values::text(value)?;
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/');
+    if name.len() > MAX_NAME {
+        return Err(format!("is longer than {MAX_NAME} characters; write a shorter name"));
+    }
+    if name.chars().all(allowed) {
+        return Ok(name);
+    }
+    let fixed: String = name.chars().map(|c| if allowed(c) { c } else { '-' }).collect();
+    Err(format!("\"{name}\" has characters other than letters, digits, - _ . /; write \"{fixed}\""))
+}
+
+fn http_path(value: &toml::de::DeValue<'_>) -> Result<String, String> {
+    let path = values::text(value)?;
+    if !path.starts_with('/') {
+        return Err(format!("\"{path}\" does not begin with a slash; write \"/{path}\""));
+    }
+    let printable = path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
+    if printable {
+        Ok(path)
+    } else {
+        Err(format!("\"{path}\" is not a request target; encode other characters as %XX"))
+    }
+}
+
+fn http_host(value: &toml::de::DeValue<'_>) -> Result<String, String> {
+    let host = values::text(value)?;
+    let allowed =
+        |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | ':' | '[' | ']' | '_');
+    if host.chars().all(allowed) {
+        return Ok(host);
+    }
+    Err(format!("\"{host}\" is not a host; write one like \"www.example.org\""))
+}

@@ -1,0 +1,255 @@
+//! Single values: from what TOML knows to what the appliance means, or a sentence that says what to write instead.
+
+use sluice_model::StatusRange;
+use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+use toml::de::DeValue;
+
+type Parsed<T> = Result<T, String>;
+
+/// A value as the file has it, for messages.
+fn shown(value: &DeValue<'_>) -> String {
+    match value {
+        DeValue::String(text) => format!("\"{text}\""),
+        DeValue::Integer(number) => number.to_string(),
+        DeValue::Float(number) => number.as_str().to_owned(),
+        DeValue::Boolean(flag) => flag.to_string(),
+        DeValue::Datetime(time) => time.to_string(),
+        DeValue::Array(_) => "a list".to_owned(),
+        DeValue::Table(_) => "a table".to_owned(),
+    }
+}
+
+/// What sort of value it is, in the operator's words.
+pub(super) fn kind(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "text",
+        DeValue::Integer(_) | DeValue::Float(_) => "a number",
+        DeValue::Boolean(_) => "a truth value",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
+}
+
+pub(super) fn text(value: &DeValue<'_>) -> Parsed<String> {
+    match value.as_str() {
+        Some("") => Err("is empty; write a value or leave the key out".to_owned()),
+        Some(text) => Ok(text.to_owned()),
+        None => Err(format!("{} is not text; write it in quotes", shown(value))),
+    }
+}
+
+pub(super) fn boolean(value: &DeValue<'_>) -> Parsed<bool> {
+    value
+        .as_bool()
+        .ok_or_else(|| format!("{} is not a truth value; write true or false", shown(value)))
+}
+
+/// A whole number in a range.
+pub(super) fn integer<T>(range: RangeInclusive<T>) -> impl Fn(&DeValue<'_>) -> Parsed<T>
+where
+    T: TryFrom<i64> + PartialOrd + std::fmt::Display + Copy,
+{
+    move |value| {
+        let (low, high) = (*range.start(), *range.end());
+        let Some(digits) = value.as_integer() else {
+            let unquoted = value.as_str().filter(|text| text.parse::<i64>().is_ok());
+            return Err(match unquoted {
+                Some(number) => format!("{} is text; write {number} without quotes", shown(value)),
+                None => format!("{} is not a number; write one from {low} to {high}", shown(value)),
+            });
+        };
+        let number = i64::from_str_radix(digits.as_str(), digits.radix()).ok();
+        let number = number.and_then(|number| T::try_from(number).ok());
+        number.filter(|number| range.contains(number)).ok_or_else(|| {
+            format!("{} is out of range; write a number from {low} to {high}", shown(value))
+        })
+    }
+}
+
+pub(super) fn port(value: &DeValue<'_>) -> Parsed<u16> {
+    integer(1u16..=u16::MAX)(value)
+}
+
+/// One of a closed set of words.
+pub(super) fn choice<T: Copy>(words: &[(&'static str, T)]) -> impl Fn(&DeValue<'_>) -> Parsed<T> {
+    move |value| {
+        let found = words.iter().find(|(word, _)| value.as_str() == Some(word));
+        found.map(|(_, meaning)| *meaning).ok_or_else(|| {
+            let quoted: Vec<String> = words.iter().map(|(word, _)| format!("\"{word}\"")).collect();
+            format!("{} is not known; write {}", shown(value), quoted.join(" or "))
+        })
+    }
+}
+
+/// An absolute path.
+pub(super) fn path(value: &DeValue<'_>) -> Parsed<PathBuf> {
+    let path = PathBuf::from(text(value)?);
+    if path.is_absolute() {
+        Ok(path)
+    } else {
+        Err(format!("{} is not an absolute path; write /{}", shown(value), path.display()))
+    }
+}
+
+pub(super) fn address(value: &DeValue<'_>) -> Parsed<IpAddr> {
+    let written = value.as_str().unwrap_or_default().trim();
+    if let Ok(address) = written.parse::<IpAddr>() {
+        return match address {
+            IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
+                Some(v4) => {
+                    Err(format!("{} is an IPv4 address in disguise; write {v4}", shown(value)))
+                }
+                None => Ok(address),
+            },
+            IpAddr::V4(_) => Ok(address),
+        };
+    }
+    let mut message = format!("{} is not an address", shown(value)).replace('"', "");
+    let alone =
+        written.split_once('/').map(|(address, _)| address).and_then(|a| a.parse::<IpAddr>().ok());
+    let alone = alone.or_else(|| written.parse::<SocketAddr>().ok().map(|socket| socket.ip()));
+    // Writing to a String cannot fail.
+    let _infallible = match alone {
+        Some(address) => write!(message, "; write {address}"),
+        None => write!(message, "; write one like 203.0.113.10 or 2001:db8::10"),
+    };
+    Err(message)
+}
+
+pub(super) fn ipv4(value: &DeValue<'_>) -> Parsed<Ipv4Addr> {
+    match address(value)? {
+        IpAddr::V4(v4) => Ok(v4),
+        IpAddr::V6(v6) => {
+            Err(format!("{v6} is an IPv6 address; write an IPv4 address like 10.0.0.2"))
+        }
+    }
+}
+
+pub(super) fn ipv6(value: &DeValue<'_>) -> Parsed<Ipv6Addr> {
+    match address(value)? {
+        IpAddr::V6(v6) => Ok(v6),
+        IpAddr::V4(v4) => {
+            Err(format!("{v4} is an IPv4 address; write an IPv6 address like 2001:db8::2"))
+        }
+    }
+}
+
+/// An address that packets can be sent to from another host.
+pub(super) fn unicast(value: &DeValue<'_>) -> Parsed<IpAddr> {
+    let address = address(value)?;
+    let broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
+    let link_local = matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
+    let wrong = if address.is_unspecified() {
+        "stands for no host"
+    } else if address.is_loopback() {
+        "is a loopback address"
+    } else if address.is_multicast() || broadcast {
+        "stands for many hosts"
+    } else if link_local {
+        "is link-local and needs an interface"
+    } else {
+        return Ok(address);
+    };
+    Err(format!("{address} {wrong}; write an address that is routed"))
+}
+
+/// An address with a port; `example_port` is offered when only the port is missing.
+pub(super) fn socket(example_port: u16) -> impl Fn(&DeValue<'_>) -> Parsed<SocketAddr> {
+    move |value| {
+        let written = value.as_str().unwrap_or_default().trim();
+        if let Ok(socket) = written.parse::<SocketAddr>() {
+            return Ok(socket);
+        }
+        Err(match written.parse::<IpAddr>() {
+            Ok(address) => {
+                format!(
+                    "{} has no port; write \"{}\"",
+                    shown(value),
+                    SocketAddr::new(address, example_port)
+                )
+            }
+            Err(_) => format!(
+                "{} is not an address with a port; write \"127.0.0.1:{example_port}\" or \"[::1]:{example_port}\"",
+                shown(value)
+            ),
+        })
+    }
+}
+
+/// A length of time between two bounds, written with its unit.
+pub(super) fn duration(
+    range: RangeInclusive<Duration>,
+) -> impl Fn(&DeValue<'_>) -> Parsed<Duration> {
+    move |value| {
+        let duration = any_duration(value)?;
+        if range.contains(&duration) {
+            return Ok(duration);
+        }
+        let (low, high) = (spelled(*range.start()), spelled(*range.end()));
+        Err(format!("{} is out of range; write from \"{low}\" to \"{high}\"", shown(value)))
+    }
+}
+
+fn any_duration(value: &DeValue<'_>) -> Parsed<Duration> {
+    const FORM: &str = "write a number with ms, s, m or h, like \"500ms\" or \"30s\"";
+    let Some(written) = value.as_str() else {
+        return Err(match value.as_integer() {
+            Some(number) => format!("{number} has no unit; write \"{number}s\""),
+            None => format!("{} is not a time; {FORM}", shown(value)),
+        });
+    };
+    let written = written.trim();
+    let unit_at = written.find(|c: char| !c.is_ascii_digit()).unwrap_or(written.len());
+    let (digits, unit) = written.split_at(unit_at);
+    let Ok(number) = digits.parse::<u64>() else {
+        return Err(format!("\"{written}\" is not a time; {FORM}"));
+    };
+    let milliseconds = match unit.trim() {
+        "ms" => Some(number),
+        "s" => number.checked_mul(1000),
+        "m" | "min" => number.checked_mul(60_000),
+        "h" => number.checked_mul(3_600_000),
+        "" => return Err(format!("\"{written}\" has no unit; write \"{number}s\"")),
+        _ => return Err(format!("\"{written}\" is not a time; {FORM}")),
+    };
+    milliseconds
+        .map(Duration::from_millis)
+        .ok_or_else(|| format!("\"{written}\" is too long; {FORM}"))
+}
+
+/// A length of time as it is written in the file.
+pub(crate) fn spelled(duration: Duration) -> String {
+    let milliseconds = duration.as_millis();
+    match milliseconds {
+        0 => "0s".to_owned(),
+        ms if ms % 3_600_000 == 0 => format!("{}h", ms / 3_600_000),
+        ms if ms % 60_000 == 0 => format!("{}m", ms / 60_000),
+        ms if ms % 1000 == 0 => format!("{}s", ms / 1000),
+        ms => format!("{ms}ms"),
+    }
+}
+
+/// Statuses of HTTP: one, or first and last.
+pub(super) fn status_range(value: &DeValue<'_>) -> Parsed<StatusRange> {
+    let written = match value {
+        DeValue::String(text) => text.to_string(),
+        other => shown(other),
+    };
+    let (first, last) = written.split_once('-').unwrap_or((&written, &written));
+    let status = |text: &str| text.trim().parse::<u16>().ok().filter(|s| (100..=599).contains(s));
+    match (status(first), status(last)) {
+        (Some(first), Some(last)) if first <= last => Ok(StatusRange { first, last }),
+        (Some(first), Some(last)) => {
+            Err(format!("{} runs backwards; write \"{last}-{first}\"", shown(value)))
+        }
+        _ => Err(format!(
+            "{} is not a range of HTTP statuses; write \"200-299\" or \"200\"",
+            shown(value)
+        )),
+    }
+}

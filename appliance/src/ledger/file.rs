@@ -1,0 +1,247 @@
+//! The ledger's file: JSON, replaced as a whole. The types of the file are its own; the vocabulary knows no serde.
+
+use super::Content;
+use crate::sources::Wish;
+use serde::{Deserialize, Serialize};
+use sluice_model::{
+    Backend, Generation, HealthCheck, NoBackend, Probe, Protocol, Service, ServiceName, StatusRange,
+};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+/// Of this layout; another one is not understood.
+const FORMAT: u32 = 1;
+
+/// Why a file was not read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReadError {
+    #[error("cannot read it")]
+    Io(#[source] io::Error),
+    #[error("{0}")]
+    Garbled(String),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LedgerFile {
+    format: u32,
+    revision: u64,
+    sources: BTreeMap<String, WishEntry>,
+    changed: BTreeMap<String, u64>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WishEntry {
+    generation: u64,
+    services: Vec<ServiceEntry>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ServiceEntry {
+    name: String,
+    vips: Vec<IpAddr>,
+    port: u16,
+    protocol: ProtocolEntry,
+    backends: Vec<(SocketAddr, u16)>,
+    health: Option<HealthEntry>,
+    no_backend: NoBackendEntry,
+    idle_timeout_ms: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum ProtocolEntry {
+    Tcp,
+    Udp,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum NoBackendEntry {
+    Reject,
+    Drop,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HealthEntry {
+    probe: ProbeEntry,
+    interval_ms: u64,
+    timeout_ms: u64,
+    rise: u8,
+    fall: u8,
+    port: Option<u16>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum ProbeEntry {
+    TcpConnect,
+    HttpGet { path: String, host: Option<String>, status: (u16, u16) },
+}
+
+/// Reads the file; an absent one is empty.
+pub(super) fn read(path: &Path) -> Result<Content, ReadError> {
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Content::default()),
+        Err(error) => return Err(ReadError::Io(error)),
+    };
+    let file: LedgerFile =
+        serde_json::from_slice(&bytes).map_err(|error| ReadError::Garbled(error.to_string()))?;
+    if file.format != FORMAT {
+        return Err(ReadError::Garbled(format!("format {} is not {FORMAT}", file.format)));
+    }
+    Content::try_from(file).map_err(ReadError::Garbled)
+}
+
+/// Replaces the file so that at every moment, also after a power cut, the old one or the new one is there.
+pub(super) fn write(path: &Path, content: &Content) -> io::Result<()> {
+    let mut bytes = serde_json::to_vec_pretty(&LedgerFile::from(content))?;
+    bytes.push(b'\n');
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    std::fs::create_dir_all(directory)?;
+    let fresh = path.with_extension("json.new");
+    let mut file = File::create(&fresh)?;
+    file.write_all(&bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&fresh, path)?;
+    // The rename itself is only safe once the directory is.
+    File::open(directory)?.sync_all()
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+// === from and into the vocabulary ===
+
+impl TryFrom<LedgerFile> for Content {
+    type Error = String;
+
+    fn try_from(file: LedgerFile) -> Result<Self, String> {
+        let wishes = file.sources.into_iter();
+        let generations = file.changed.into_iter();
+        Ok(Content {
+            revision: Generation(file.revision),
+            wishes: wishes
+                .map(|(s, w)| Ok((s.parse()?, w.into())))
+                .collect::<Result<_, String>>()?,
+            changed: generations.map(|(n, g)| (ServiceName(n), Generation(g))).collect(),
+        })
+    }
+}
+
+impl From<&Content> for LedgerFile {
+    fn from(content: &Content) -> Self {
+        LedgerFile {
+            format: FORMAT,
+            revision: content.revision.0,
+            sources: content.wishes.iter().map(|(s, w)| (s.to_string(), w.into())).collect(),
+            changed: content.changed.iter().map(|(n, g)| (n.0.clone(), g.0)).collect(),
+        }
+    }
+}
+
+impl From<WishEntry> for Wish {
+    fn from(entry: WishEntry) -> Self {
+        let services = entry.services.into_iter().map(Service::from).collect();
+        Wish { generation: Generation(entry.generation), services }
+    }
+}
+
+impl From<&Wish> for WishEntry {
+    fn from(wish: &Wish) -> Self {
+        let services = wish.services.iter().map(ServiceEntry::from).collect();
+        WishEntry { generation: wish.generation.0, services }
+    }
+}
+
+impl From<ServiceEntry> for Service {
+    fn from(entry: ServiceEntry) -> Self {
+        let backend = |(address, weight)| Backend { address, weight };
+        Service {
+            name: ServiceName(entry.name),
+            vips: entry.vips,
+            port: entry.port,
+            protocol: match entry.protocol {
+                ProtocolEntry::Tcp => Protocol::Tcp,
+                ProtocolEntry::Udp => Protocol::Udp,
+            },
+            backends: entry.backends.into_iter().map(backend).collect(),
+            health: entry.health.map(HealthCheck::from),
+            no_backend: match entry.no_backend {
+                NoBackendEntry::Reject => NoBackend::Reject,
+                NoBackendEntry::Drop => NoBackend::Drop,
+            },
+            idle_timeout: Duration::from_millis(entry.idle_timeout_ms),
+        }
+    }
+}
+
+impl From<&Service> for ServiceEntry {
+    fn from(service: &Service) -> Self {
+        ServiceEntry {
+            name: service.name.0.clone(),
+            vips: service.vips.clone(),
+            port: service.port,
+            protocol: match service.protocol {
+                Protocol::Tcp => ProtocolEntry::Tcp,
+                Protocol::Udp => ProtocolEntry::Udp,
+            },
+            backends: service.backends.iter().map(|b| (b.address, b.weight)).collect(),
+            health: service.health.as_ref().map(HealthEntry::from),
+            no_backend: match service.no_backend {
+                NoBackend::Reject => NoBackendEntry::Reject,
+                NoBackend::Drop => NoBackendEntry::Drop,
+            },
+            idle_timeout_ms: milliseconds(service.idle_timeout),
+        }
+    }
+}
+
+impl From<HealthEntry> for HealthCheck {
+    fn from(entry: HealthEntry) -> Self {
+        let probe = match entry.probe {
+            ProbeEntry::TcpConnect => Probe::TcpConnect,
+            ProbeEntry::HttpGet { path, host, status: (first, last) } => {
+                Probe::HttpGet { path, host, status: StatusRange { first, last } }
+            }
+        };
+        HealthCheck {
+            probe,
+            interval: Duration::from_millis(entry.interval_ms),
+            timeout: Duration::from_millis(entry.timeout_ms),
+            rise: entry.rise,
+            fall: entry.fall,
+            port: entry.port,
+        }
+    }
+}
+
+impl From<&HealthCheck> for HealthEntry {
+    fn from(check: &HealthCheck) -> Self {
+        let probe = match &check.probe {
+            Probe::TcpConnect => ProbeEntry::TcpConnect,
+            Probe::HttpGet { path, host, status } => ProbeEntry::HttpGet {
+                path: path.clone(),
+                host: host.clone(),
+                status: (status.first, status.last),
+            },
+        };
+        HealthEntry {
+            probe,
+            interval_ms: milliseconds(check.interval),
+            timeout_ms: milliseconds(check.timeout),
+            rise: check.rise,
+            fall: check.fall,
+            port: check.port,
+        }
+    }
+}
