@@ -8,6 +8,7 @@ use crate::wire::{
 };
 use bytes::BytesMut;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::mem;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -36,6 +37,8 @@ pub struct Target {
 pub struct AdjRibOut {
     target: Target,
     routes: Arc<Announced>,
+    /// How many of `routes` are of a negotiated family.
+    carried: usize,
     /// Prefixes whose state in `routes` the peer has not been told.
     dirty: BTreeSet<IpNet>,
     /// The dirty ones as they will be written, once writing has begun.
@@ -64,6 +67,7 @@ impl AdjRibOut {
             end_of_rib: families(&target.codec).collect(),
             target,
             routes: Arc::default(),
+            carried: 0,
             dirty: BTreeSet::new(),
             groups: VecDeque::new(),
             refresh_begin: Vec::new(),
@@ -80,8 +84,9 @@ impl AdjRibOut {
             return;
         }
         let codec = self.target.codec;
-        let changed = difference(&self.routes, &routes).filter(|p| carries(&codec, p));
-        self.dirty.extend(changed);
+        let changed = difference(&self.routes, &routes);
+        self.dirty.extend(changed.into_iter().filter(|p| carries(&codec, p)));
+        self.carried = routes.keys().filter(|p| carries(&codec, p)).count();
         self.routes = routes;
         self.regroup();
         self.errors.retain(|(prefix, _)| self.routes.contains_key(prefix));
@@ -121,7 +126,7 @@ impl AdjRibOut {
 
     /// Prefixes of the negotiated families in the set, all announced once nothing is pending.
     pub fn announced(&self) -> usize {
-        self.routes.keys().filter(|p| carries(&self.target.codec, p)).count() - self.errors.len()
+        self.carried.saturating_sub(self.errors.len())
     }
 
     /// Routes of the set that no message can carry.
@@ -247,11 +252,28 @@ fn as_nets<N: Into<IpNet>>(nets: Vec<N>) -> Vec<IpNet> {
     nets.into_iter().map(Into::into).collect()
 }
 
-/// Prefixes that are new, gone or changed, in order.
-fn difference<'a>(old: &'a Announced, new: &'a Announced) -> impl Iterator<Item = IpNet> + use<'a> {
-    let gone = old.keys().filter(|prefix| !new.contains_key(prefix));
-    let differs = new.iter().filter(|(prefix, route)| old.get(prefix) != Some(route));
-    gone.copied().chain(differs.map(|(prefix, _)| *prefix))
+/// Prefixes that are new, gone or changed, in order. One walk along both sets, for they are large and differ little.
+fn difference(old: &Announced, new: &Announced) -> Vec<IpNet> {
+    let (mut old, mut new) = (old.iter().peekable(), new.iter().peekable());
+    let mut changed = Vec::new();
+    loop {
+        let side = match (old.peek(), new.peek()) {
+            (None, None) => return changed,
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some((gone, _)), Some((added, _))) => gone.cmp(added),
+        };
+        match side {
+            Ordering::Less => changed.extend(old.next().map(|(prefix, _)| *prefix)),
+            Ordering::Greater => changed.extend(new.next().map(|(prefix, _)| *prefix)),
+            Ordering::Equal => {
+                let (before, after) = (old.next(), new.next());
+                if before != after {
+                    changed.extend(after.map(|(prefix, _)| *prefix));
+                }
+            }
+        }
+    }
 }
 
 fn family_of(prefix: &IpNet) -> Family {
