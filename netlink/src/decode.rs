@@ -1,0 +1,193 @@
+//! Kernel messages → our types. Nothing here fails: what cannot be ours to know is `None`.
+
+use crate::ours;
+use crate::types::Link;
+use ipnet::IpNet;
+use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
+use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use rtnetlink::packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
+};
+use rtnetlink::packet_route::route::{
+    RouteAddress, RouteAttribute, RouteMessage, RouteType, RouteVia,
+};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// An Ethernet address.
+pub(crate) type Mac = [u8; 6];
+
+/// A neighbour is named by its link and address.
+pub(crate) type NeighKey = (u32, IpAddr);
+
+/// One address on one link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Addr {
+    pub(crate) link_index: u32,
+    pub(crate) net: IpNet,
+    pub(crate) ours: bool,
+    /// Usable beyond this host and this link.
+    pub(crate) global: bool,
+}
+
+/// One entry of the neighbour table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Neigh {
+    pub(crate) state: NeighbourState,
+    pub(crate) mac: Option<Mac>,
+}
+
+/// The kernel's answer for one destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Route {
+    /// Through this neighbour; the destination itself when on-link.
+    Via {
+        link_index: u32,
+        gateway: IpAddr,
+    },
+    Local,
+    None,
+}
+
+// === impl Neigh ===
+
+impl Neigh {
+    /// The MAC packets may be sent to: in every state the kernel itself would send in (`NUD_VALID`).
+    pub(crate) fn usable_mac(&self) -> Option<Mac> {
+        use NeighbourState::{Delay, Noarp, Permanent, Probe, Reachable, Stale};
+        match self.state {
+            Reachable | Stale | Delay | Probe | Permanent | Noarp => self.mac,
+            _ => None,
+        }
+    }
+}
+
+/// `None` for messages of another family: a bridge announces "port removed" as a deleted link.
+pub(crate) fn link(message: &LinkMessage) -> Option<Link> {
+    if message.header.interface_family != AddressFamily::Unspec {
+        return None;
+    }
+    let mut link = Link {
+        index: message.header.index,
+        name: String::new(),
+        mac: [0; 6],
+        mtu: 0,
+        up: message.header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp),
+    };
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => link.name.clone_from(name),
+            LinkAttribute::Address(bytes) => link.mac = mac(bytes).unwrap_or_default(),
+            LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            _ => {}
+        }
+    }
+    Some(link)
+}
+
+pub(crate) fn addr(message: &AddressMessage) -> Option<Addr> {
+    let mut local = None;
+    let mut address = None;
+    for attribute in &message.attributes {
+        match attribute {
+            // On a point-to-point link IFA_ADDRESS is the peer and IFA_LOCAL is this host.
+            AddressAttribute::Local(ip) => local = Some(*ip),
+            AddressAttribute::Address(ip) => address = Some(*ip),
+            _ => {}
+        }
+    }
+    let ip = local.or(address)?;
+    Some(Addr {
+        link_index: message.header.index,
+        net: IpNet::new(ip, message.header.prefix_len).ok()?,
+        ours: ours::is_ours(message),
+        global: message.header.scope == AddressScope::Universe && !ip.is_loopback(),
+    })
+}
+
+/// `None` for other families: bridge forwarding entries arrive in the same group.
+pub(crate) fn neigh(message: &NeighbourMessage) -> Option<(NeighKey, Neigh)> {
+    if !matches!(message.header.family, AddressFamily::Inet | AddressFamily::Inet6) {
+        return None;
+    }
+    let mut address = None;
+    let mut neigh = Neigh { state: message.header.state, mac: None };
+    for attribute in &message.attributes {
+        match attribute {
+            NeighbourAttribute::Destination(NeighbourAddress::Inet(ip)) => {
+                address = Some(IpAddr::V4(*ip));
+            }
+            NeighbourAttribute::Destination(NeighbourAddress::Inet6(ip)) => {
+                address = Some(IpAddr::V6(*ip));
+            }
+            NeighbourAttribute::LinkLayerAddress(bytes) => neigh.mac = mac(bytes),
+            _ => {}
+        }
+    }
+    Some(((message.header.ifindex, address?), neigh))
+}
+
+/// The answer to a route lookup for `destination`.
+pub(crate) fn route(destination: IpAddr, message: &RouteMessage) -> Route {
+    match message.header.kind {
+        RouteType::Unicast => {}
+        RouteType::Local | RouteType::Broadcast | RouteType::Anycast | RouteType::Multicast => {
+            return Route::Local;
+        }
+        _ => return Route::None,
+    }
+    let mut gateway = destination;
+    let mut out = None;
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Oif(index) => out = Some(*index),
+            RouteAttribute::Gateway(address) => gateway = ip(address).unwrap_or(gateway),
+            // An IPv4 route through an IPv6 neighbour (RFC 8950).
+            RouteAttribute::Via(RouteVia::Inet(ip)) => gateway = IpAddr::V4(*ip),
+            RouteAttribute::Via(RouteVia::Inet6(ip)) => gateway = IpAddr::V6(*ip),
+            _ => {}
+        }
+    }
+    out.map_or(Route::None, |link_index| Route::Via { link_index, gateway })
+}
+
+/// The source address in the answer to a route lookup.
+pub(crate) fn preferred_source(message: &RouteMessage) -> Option<IpAddr> {
+    message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::PrefSource(address) => ip(address),
+        _ => None,
+    })
+}
+
+/// The prefix of a route that was added or removed; `None` for families that are not IP.
+pub(crate) fn route_prefix(message: &RouteMessage) -> Option<IpNet> {
+    let unspecified: IpAddr = match message.header.address_family {
+        AddressFamily::Inet => Ipv4Addr::UNSPECIFIED.into(),
+        AddressFamily::Inet6 => Ipv6Addr::UNSPECIFIED.into(),
+        _ => return None,
+    };
+    let destination = message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Destination(address) => ip(address),
+        _ => None,
+    });
+    let length = message.header.destination_prefix_length;
+    IpNet::new(destination.unwrap_or(unspecified), length).ok()
+}
+
+/// A route to an address of `lo` itself, as every VIP brings one: it leads nowhere else.
+pub(crate) fn is_loopback_route(message: &RouteMessage) -> bool {
+    message.header.kind == RouteType::Local
+        && message.attributes.contains(&RouteAttribute::Oif(ours::LOOPBACK_INDEX))
+}
+
+fn mac(bytes: &[u8]) -> Option<Mac> {
+    bytes.try_into().ok()
+}
+
+fn ip(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(ip) => Some(IpAddr::V4(*ip)),
+        RouteAddress::Inet6(ip) => Some(IpAddr::V6(*ip)),
+        _ => None,
+    }
+}

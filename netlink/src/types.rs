@@ -1,0 +1,56 @@
+//! What others see of links and next hops.
+
+use std::net::IpAddr;
+
+/// One network interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Kernel interface index, unique in the namespace.
+    pub index: u32,
+    /// Interface name, at most 15 bytes.
+    pub name: String,
+    /// Ethernet address; all zero where the link has none of 6 bytes (`lo` has zeros itself).
+    pub mac: [u8; 6],
+    /// Bytes of payload, without the Ethernet header.
+    pub mtu: u32,
+    /// Administratively up and with carrier (`IFF_UP` and `IFF_LOWER_UP`).
+    pub up: bool,
+}
+
+/// The resolved way to a destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NextHop {
+    /// Interface the packet leaves by.
+    pub link_index: u32,
+    /// That interface's own address.
+    pub source_mac: [u8; 6],
+    /// The neighbour's address: the destination itself, or the gateway on the way to it.
+    pub destination_mac: [u8; 6],
+}
+
+/// What is known of the way to a destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resolution {
+    /// The neighbour's MAC is known. It stays resolved while the kernel confirms the neighbour
+    /// again, and until the kernel says that it failed.
+    Resolved(NextHop),
+    /// A route exists; the neighbour has not answered yet.
+    Resolving {
+        /// Interface the route leaves by.
+        link_index: u32,
+        /// The neighbour that is asked: a gateway, or the destination itself when on-link.
+        gateway: IpAddr,
+    },
+    /// The neighbour did not answer, or the link is down. Asked again with backoff.
+    Unreachable {
+        /// Interface the route leaves by.
+        link_index: u32,
+        /// The neighbour that was asked: a gateway, or the destination itself when on-link.
+        gateway: IpAddr,
+    },
+    /// The destination is an address of this host (or a broadcast or multicast address of it):
+    /// there is no next hop, and it can be no backend.
+    Local,
+    /// The kernel has no route, or one that rejects (`unreachable`, `prohibit`, `blackhole`).
+    NoRoute,
+}
