@@ -1,0 +1,166 @@
+//! Numbers, durations and times as people read them; shared by the status page and the command line.
+//!
+//! Pure: "now" is always a parameter.
+
+/// Three significant digits with an SI suffix: `0`, `0.4`, `12.3`, `999`, `1.23k`, `45.6M`.
+pub(crate) fn si(value: f64) -> String {
+    const SUFFIXES: [&str; 6] = ["", "k", "M", "G", "T", "P"];
+    if !value.is_finite() || value <= 0.0 {
+        return "0".to_owned();
+    }
+    let mut scaled = value;
+    let mut suffixes = SUFFIXES.iter().peekable();
+    let mut suffix = "";
+    // 999.5 would print as four digits, so it already belongs to the next suffix.
+    while let Some(next) = suffixes.next() {
+        suffix = next;
+        if scaled < 999.5 || suffixes.peek().is_none() {
+            break;
+        }
+        scaled /= 1000.0;
+    }
+    let decimals = if scaled >= 99.95 {
+        0
+    } else if scaled >= 9.995 || suffix.is_empty() {
+        1
+    } else {
+        2
+    };
+    let mut digits = format!("{scaled:.decimals$}");
+    if suffix.is_empty() && digits.ends_with(".0") {
+        digits.truncate(digits.len() - 2);
+    }
+    format!("{digits}{suffix}")
+}
+
+/// [`si`] of a counter.
+#[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
+pub(crate) fn count(value: u64) -> String {
+    si(value as f64)
+}
+
+/// Bits per second of a rate in bytes per second.
+pub(crate) fn bits(bytes_per_second: f64) -> String {
+    si(bytes_per_second * 8.0)
+}
+
+/// The two largest units: `42s`, `3m 10s`, `2h 05m`, `3d 04h`.
+pub(crate) fn duration(seconds: u64) -> String {
+    let (days, hours) = (seconds / 86_400, seconds / 3600 % 24);
+    let (minutes, rest) = (seconds / 60 % 60, seconds % 60);
+    if days > 0 {
+        format!("{days}d {hours:02}h")
+    } else if hours > 0 {
+        format!("{hours}h {minutes:02}m")
+    } else if minutes > 0 {
+        format!("{minutes}m {rest:02}s")
+    } else {
+        format!("{rest}s")
+    }
+}
+
+/// The largest unit only: `42s`, `3m`, `2h`, `3d`; changes seldom, so that a page at rest stays at rest.
+pub(crate) fn age(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m", seconds / 60),
+        3600..86_400 => format!("{}h", seconds / 3600),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}
+
+/// Seconds since the epoch of an RFC 3339 time in UTC (`2026-05-04T12:00:00Z`, fractions ignored).
+pub(crate) fn epoch_seconds(rfc3339: &str) -> Option<u64> {
+    let (date, time) = rfc3339.strip_suffix('Z')?.split_once('T')?;
+    let mut date = date.splitn(3, '-').map(str::parse::<u64>);
+    let (year, month, day) = (date.next()?.ok()?, date.next()?.ok()?, date.next()?.ok()?);
+    let time = time.split_once('.').map_or(time, |(whole, _)| whole);
+    let mut time = time.splitn(3, ':').map(str::parse::<u64>);
+    let (hour, minute, second) = (time.next()?.ok()?, time.next()?.ok()?, time.next()?.ok()?);
+    if !(1970..=9999).contains(&year) || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
+        return None;
+    }
+    if hour > 23 || minute > 59 || second > 60 {
+        return None;
+    }
+    // Years that start in March put the leap day last, so that days before a month are one expression.
+    let (shifted_year, shifted_month) =
+        if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let leap_days = shifted_year / 4 - shifted_year / 100 + shifted_year / 400;
+    let days_before_month = (153 * shifted_month + 2) / 5;
+    // 719 468 days from 0000-03-01 to 1970-01-01.
+    let days =
+        (365 * shifted_year + leap_days + days_before_month + day - 1).checked_sub(719_468)?;
+    Some(days * 86_400 + hour * 3600 + minute * 60 + second)
+}
+
+/// An address with a port, IPv6 in brackets (RFC 3986 §3.2.2).
+pub(crate) fn socket(address: &str, port: u16) -> String {
+    if address.contains(':') { format!("[{address}]:{port}") } else { format!("{address}:{port}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_three_digits() {
+        for (value, text) in [
+            (0.0, "0"),
+            (-3.0, "0"),
+            (f64::NAN, "0"),
+            (0.04, "0"),
+            (0.44, "0.4"),
+            (7.0, "7"),
+            (12.34, "12.3"),
+            (999.4, "999"),
+            (999.6, "1.00k"),
+            (1234.0, "1.23k"),
+            (12_340.0, "12.3k"),
+            (999_600.0, "1.00M"),
+            (123_400_000.0, "123M"),
+            (1e30, "1000000000000000P"),
+        ] {
+            assert_eq!(si(value), text, "{value}");
+        }
+        assert_eq!(count(1_500), "1.50k");
+        assert_eq!(bits(125_000.0), "1.00M");
+    }
+
+    #[test]
+    fn durations_show_two_units() {
+        for (seconds, long, short) in [
+            (0, "0s", "0s"),
+            (59, "59s", "59s"),
+            (190, "3m 10s", "3m"),
+            (7500, "2h 05m", "2h"),
+            (273_600, "3d 04h", "3d"),
+        ] {
+            assert_eq!(duration(seconds), long);
+            assert_eq!(age(seconds), short);
+        }
+    }
+
+    #[test]
+    fn times_are_counted_from_the_epoch() {
+        for (text, seconds) in [
+            ("1970-01-01T00:00:00Z", Some(0)),
+            ("2000-02-29T23:59:59Z", Some(951_868_799)),
+            ("2026-05-04T12:00:00Z", Some(1_777_896_000)),
+            ("2026-05-04T12:00:00.123456Z", Some(1_777_896_000)),
+            ("2026-05-04T12:00:00", None),
+            ("2026-13-04T12:00:00Z", None),
+            ("2026-05-04T24:00:00Z", None),
+            ("", None),
+            ("Z", None),
+        ] {
+            assert_eq!(epoch_seconds(text), seconds, "{text}");
+        }
+    }
+
+    #[test]
+    fn ports_follow_brackets_of_ipv6() {
+        assert_eq!(socket("10.0.0.1", 80), "10.0.0.1:80");
+        assert_eq!(socket("2001:db8::1", 80), "[2001:db8::1]:80");
+    }
+}
