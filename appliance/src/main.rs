@@ -8,6 +8,7 @@ mod health;
 mod http;
 mod human;
 mod ledger;
+mod reconcile;
 #[cfg(test)]
 mod scratch;
 mod sources;

@@ -95,6 +95,11 @@ impl Desired {
         self.owners.get(frontend)
     }
 
+    /// The services on a VIP; one with several frontends there is named several times.
+    pub fn services_on(&self, vip: IpAddr) -> impl Iterator<Item = &ServiceName> + '_ {
+        self.owners.iter().filter(move |(frontend, _)| frontend.vip == vip).map(|(_, name)| name)
+    }
+
     /// Every VIP with the services on it.
     pub fn vips(&self) -> BTreeMap<IpAddr, BTreeSet<&ServiceName>> {
         let mut vips: BTreeMap<IpAddr, BTreeSet<&ServiceName>> = BTreeMap::new();

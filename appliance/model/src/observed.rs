@@ -29,6 +29,8 @@ pub struct Observed {
     pub guarded: BTreeSet<IpAddr>,
     /// VIPs that are addresses of this host.
     pub addresses: BTreeSet<IpAddr>,
+    /// True when the data plane sees the packets of some link.
+    pub attached: bool,
     /// Prefixes the routers are told.
     pub announced: BTreeMap<IpNet, RouteAttributes>,
 }
@@ -49,9 +51,13 @@ impl Observed {
         self.programs.iter().any(|(frontend, program)| frontend.vip == vip && program.serves())
     }
 
-    /// True when announcing the VIP sends nobody into a hole: it is served, guarded and on the host.
+    /// True when announcing the VIP sends nobody into a hole: it is served, guarded and on the host, and the data plane
+    /// is attached.
     pub fn can_announce(&self, vip: IpAddr) -> bool {
-        self.serves(vip) && self.guarded.contains(&vip) && self.addresses.contains(&vip)
+        self.attached
+            && self.serves(vip)
+            && self.guarded.contains(&vip)
+            && self.addresses.contains(&vip)
     }
 
     /// True when the routers are told of the VIP.

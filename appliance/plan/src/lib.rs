@@ -1,8 +1,8 @@
 //! The decision: desired × observed × health → ordered steps. Pure; nothing here waits, reads a clock or does IO.
 //!
 //! The rules of order live here and nowhere else:
-//! - a VIP is announced only while some frontend of it is programmed with a backend, the data plane guards it against
-//!   the kernel's own stack, and the host has the address;
+//! - a VIP is announced only while the data plane is attached, some frontend of the VIP is programmed with a backend,
+//!   the data plane guards it against the kernel's own stack, and the host has the address;
 //! - a VIP is guarded before it becomes an address of the host, and until after it has ceased to be one;
 //! - what is announced is withdrawn before anything it rests on is taken away.
 //!
@@ -37,7 +37,9 @@ pub fn diff(wanted: &Wanted, observed: &Observed) -> Vec<Step> {
     }
     steps.extend(wanted.vips.difference(&observed.guarded).map(|vip| Step::GuardVip(*vip)));
     steps.extend(wanted.vips.difference(&observed.addresses).map(|vip| Step::AddVip(*vip)));
-    for (prefix, attributes) in &wanted.announced {
+    // Nothing here can attach the data plane; until somebody has, announcing is no step that could succeed.
+    let announceable = wanted.announced.iter().filter(|_| observed.attached);
+    for (prefix, attributes) in announceable {
         if withdrawn.contains(prefix) || observed.announced.get(prefix) != Some(attributes) {
             steps.push(Step::Announce(*prefix, attributes.clone()));
         }

@@ -29,6 +29,8 @@ pub enum Step {
 /// Why a step must wait: an earlier one has failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blocked {
+    /// The data plane sees no packets.
+    NotAttached,
     /// No frontend of the VIP has a usable backend in the data plane.
     NotProgrammed(IpAddr),
     /// The kernel's stack would answer for the VIP.
@@ -93,6 +95,7 @@ impl Step {
                 let empties = !serves_elsewhere(now, frontend);
                 if announced && empties { Err(Blocked::StillAnnounced(vip)) } else { Ok(()) }
             }
+            Step::Announce(..) if !now.attached => Err(Blocked::NotAttached),
             Step::Announce(..) if !now.serves(vip) => Err(Blocked::NotProgrammed(vip)),
             Step::Announce(..) if !now.guarded.contains(&vip) => Err(Blocked::NotGuarded(vip)),
             Step::Announce(..) if !now.addresses.contains(&vip) => Err(Blocked::NotOnHost(vip)),
@@ -165,6 +168,7 @@ impl fmt::Display for Step {
 impl fmt::Display for Blocked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Blocked::NotAttached => f.write_str("the data plane is attached to no link"),
             Blocked::NotProgrammed(vip) => write!(f, "no frontend of {vip} is programmed"),
             Blocked::NotGuarded(vip) => write!(f, "{vip} is not guarded in the data plane"),
             Blocked::NotOnHost(vip) => write!(f, "{vip} is not an address of this host"),

@@ -115,9 +115,11 @@ fn observed() -> impl Strategy<Value = Observed> {
         prop::collection::btree_map(frontend(), program(), 0..6),
         vips(),
         vips(),
+        any::<bool>(),
         prop::collection::btree_map(vip().prop_map(host_prefix), attributes, 0..4),
     )
-        .prop_map(|(programs, guarded, addresses, announced)| Observed {
+        .prop_map(|(programs, guarded, addresses, attached, announced)| Observed {
+            attached,
             programs,
             guarded,
             addresses,
@@ -217,10 +219,11 @@ proptest! {
 
     #[test]
     fn nothing_desired_leaves_nothing(start in observed()) {
+        let nothing = Observed { attached: start.attached, ..Observed::default() };
         let mut world = start;
         let steps = plan(&Desired::default(), &world, &Health::default());
         execute(&mut world, &steps, || false);
-        prop_assert_eq!(world, Observed::default());
+        prop_assert_eq!(world, nothing);
     }
 
     #[test]
@@ -228,7 +231,7 @@ proptest! {
         desired in desired(), verdicts in verdicts(),
     ) {
         // Converge once, then forget what the process knew: announcements and verdicts, not the kernel's state.
-        let mut world = Observed::default();
+        let mut world = Observed { attached: true, ..Observed::default() };
         let known = health(&verdicts, &world);
         let steps = plan(&desired, &world, &known);
         execute(&mut world, &steps, || false);
@@ -239,6 +242,19 @@ proptest! {
         let steps = plan(&desired, &world, &unknown);
         execute(&mut world, &steps, || false);
         prop_assert_eq!(world, before);
+    }
+}
+
+proptest! {
+    #[test]
+    fn nothing_is_announced_while_the_data_plane_is_detached(
+        desired in desired(), start in observed(), verdicts in verdicts(),
+    ) {
+        let health = health(&verdicts, &start);
+        let mut world = Observed { attached: false, ..start };
+        let steps = plan(&desired, &world, &health);
+        execute(&mut world, &steps, || false);
+        prop_assert!(world.announced.is_empty());
     }
 }
 
@@ -261,7 +277,7 @@ fn only_usable_backends_are_programmed() {
     let programmed = |health_check: Option<HealthCheck>, verdicts: [Verdict; 3]| {
         let desired = Desired::new(Generation(1), [service(health_check)]).0;
         let health = health(&verdicts, &Observed::default());
-        let mut world = Observed::default();
+        let mut world = Observed { attached: true, ..Observed::default() };
         for step in plan(&desired, &world, &health) {
             step.apply(&mut world);
         }

@@ -1,0 +1,175 @@
+//! Makes what is equal to what should be: the only code that executes steps.
+//!
+//! A pass is observe, difference, apply. First start, periodic resync and a single change are the same code. A step
+//! that fails is kept, shown, and tried again later; the steps of other services do not wait for it.
+
+mod backoff;
+mod port;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use backoff::Failure;
+pub(crate) use port::{AddressPort, DataPlanePort, RoutePort};
+
+use backoff::Failures;
+use sluice_model::{Desired, Generation, Health, Observed, ServiceName};
+use sluice_plan::{Step, plan};
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+/// Executes plans through three ports.
+pub(crate) struct Reconciler<D, A, R> {
+    pub(crate) data_plane: D,
+    pub(crate) addresses: A,
+    pub(crate) routes: R,
+    failures: Failures,
+    observed: Observed,
+    programmed: Generation,
+    /// The desired state of the last pass: it names the services of what is being removed.
+    previous: Desired,
+    /// Why the last pass could not see the world.
+    blind: Option<String>,
+}
+
+// === impl Reconciler ===
+
+impl<D: DataPlanePort, A: AddressPort, R: RoutePort> Reconciler<D, A, R> {
+    pub(crate) fn new(data_plane: D, addresses: A, routes: R) -> Self {
+        Reconciler {
+            data_plane,
+            addresses,
+            routes,
+            failures: Failures::default(),
+            observed: Observed::default(),
+            programmed: Generation::default(),
+            previous: Desired::default(),
+            blind: None,
+        }
+    }
+
+    /// The world as the last pass left it.
+    pub(crate) fn observed(&self) -> &Observed {
+        &self.observed
+    }
+
+    /// The newest generation that was completely in place.
+    pub(crate) fn programmed(&self) -> Generation {
+        self.programmed
+    }
+
+    /// What does not work, one sentence each.
+    pub(crate) fn problems(&self) -> Vec<String> {
+        self.blind.iter().cloned().chain(self.failures.iter().map(Failure::to_string)).collect()
+    }
+
+    /// When something that failed should be tried again.
+    pub(crate) fn retry_at(&self) -> Option<Instant> {
+        self.failures.next_attempt()
+    }
+
+    /// Reads the world back.
+    ///
+    /// # Errors
+    /// When a part of it cannot be read: nothing may be decided then.
+    pub(crate) async fn observe(&mut self) -> anyhow::Result<&Observed> {
+        let (programs, guarded, attached) = self.data_plane.read().await?;
+        let addresses = self.addresses.addresses().await?;
+        let announced = self.routes.announced();
+        self.observed = Observed { programs, guarded, addresses, attached, announced };
+        Ok(&self.observed)
+    }
+
+    /// One pass. Not cancel-safe: a step may be half done.
+    pub(crate) async fn pass(&mut self, desired: &Desired, health: &Health, now: Instant) {
+        if let Err(error) = self.observe().await {
+            let problem = format!("cannot read back what is in place: {error:#}");
+            if self.blind.as_ref() != Some(&problem) {
+                tracing::error!("{problem}");
+            }
+            self.blind = Some(problem);
+            return;
+        }
+        self.blind = None;
+        let steps = plan(desired, &self.observed, health);
+        let complete = self.execute(&steps, desired, now).await;
+        self.failures.retain(&steps);
+        if complete {
+            self.programmed = desired.generation();
+        }
+        if self.previous != *desired {
+            self.previous = desired.clone();
+        }
+    }
+
+    /// Executes what the rules of order allow; true when nothing is left.
+    async fn execute(&mut self, steps: &[Step], desired: &Desired, now: Instant) -> bool {
+        let mut complete = true;
+        let mut routes_changed = false;
+        for step in steps {
+            // Routes are handed over as a whole: once after a run of steps that change them.
+            if routes_changed && !step.is_route() {
+                self.routes.announce(&self.observed.announced);
+                routes_changed = false;
+            }
+            let service = self.label(step, desired);
+            if let Err(blocked) = step.allowed(&self.observed) {
+                tracing::debug!(service, generation = desired.generation().0, %step, %blocked, "waits");
+                complete = false;
+                continue;
+            }
+            if !self.failures.may_try(step, now) {
+                complete = false;
+                continue;
+            }
+            match self.apply(step).await {
+                Ok(()) => {
+                    tracing::info!(service, generation = desired.generation().0, %step, "done");
+                    self.failures.succeeded(step);
+                    step.apply(&mut self.observed);
+                    routes_changed |= step.is_route();
+                }
+                Err(error) => {
+                    let error = format!("{error:#}");
+                    tracing::warn!(service, generation = desired.generation().0, %step, error, "failed");
+                    self.failures.failed(step, error, &service, now);
+                    complete = false;
+                }
+            }
+        }
+        if routes_changed {
+            self.routes.announce(&self.observed.announced);
+        }
+        complete
+    }
+
+    async fn apply(&self, step: &Step) -> anyhow::Result<()> {
+        match step {
+            Step::PutProgram(frontend, program) => {
+                self.data_plane.put_program(*frontend, program).await
+            }
+            Step::RemoveProgram(frontend) => self.data_plane.remove_program(*frontend).await,
+            Step::GuardVip(vip) => self.data_plane.guard(*vip).await,
+            Step::UnguardVip(vip) => self.data_plane.unguard(*vip).await,
+            Step::AddVip(vip) => self.addresses.add(*vip).await,
+            Step::RemoveVip(vip) => self.addresses.remove(*vip).await,
+            // Handed over as a whole, after the run.
+            Step::Announce(..) | Step::Withdraw(_) => Ok(()),
+        }
+    }
+
+    /// The services a step is about; those of the state before when it removes something.
+    fn label(&self, step: &Step, desired: &Desired) -> String {
+        let named = |desired: &Desired| -> BTreeSet<ServiceName> {
+            match step.frontend() {
+                Some(frontend) => desired.owner(frontend).cloned().into_iter().collect(),
+                None => desired.services_on(step.vip()).cloned().collect(),
+            }
+        };
+        let mut names = named(desired);
+        if names.is_empty() {
+            names = named(&self.previous);
+        }
+        let names: Vec<&str> = names.iter().map(|name| name.0.as_str()).collect();
+        if names.is_empty() { "-".to_owned() } else { names.join(",") }
+    }
+}

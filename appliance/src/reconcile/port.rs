@@ -1,0 +1,42 @@
+//! What the reconciler needs of the world, in the words of the model. Adapters know nothing of these traits; the glue
+//! does.
+
+use ipnet::IpNet;
+use sluice_model::{Frontend, Program, RouteAttributes};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+/// Programs, guarded VIPs, and whether the data plane sees packets.
+pub(crate) type DataPlaneState = (BTreeMap<Frontend, Program>, BTreeSet<IpAddr>, bool);
+
+/// The data plane.
+pub(crate) trait DataPlanePort {
+    /// Reads back what is in place.
+    async fn read(&self) -> anyhow::Result<DataPlaneState>;
+    /// Balances a frontend.
+    async fn put_program(&self, frontend: Frontend, program: &Program) -> anyhow::Result<()>;
+    /// Stops balancing a frontend.
+    async fn remove_program(&self, frontend: Frontend) -> anyhow::Result<()>;
+    /// Keeps the kernel's stack silent for a VIP.
+    async fn guard(&self, vip: IpAddr) -> anyhow::Result<()>;
+    /// Lets the kernel's stack have an address again.
+    async fn unguard(&self, vip: IpAddr) -> anyhow::Result<()>;
+}
+
+/// Addresses of this host.
+pub(crate) trait AddressPort {
+    /// Our VIPs, read back.
+    async fn addresses(&self) -> anyhow::Result<BTreeSet<IpAddr>>;
+    /// Adds a VIP.
+    async fn add(&self, vip: IpAddr) -> anyhow::Result<()>;
+    /// Removes a VIP.
+    async fn remove(&self, vip: IpAddr) -> anyhow::Result<()>;
+}
+
+/// What the routers are told.
+pub(crate) trait RoutePort {
+    /// The set the speaker has.
+    fn announced(&self) -> BTreeMap<IpNet, RouteAttributes>;
+    /// Gives the speaker the whole set; it sends the difference.
+    fn announce(&mut self, routes: &BTreeMap<IpNet, RouteAttributes>);
+}
