@@ -105,7 +105,8 @@ pub(crate) fn addr(message: &AddressMessage) -> Option<Addr> {
     })
 }
 
-/// `None` for other families: bridge forwarding entries arrive in the same group.
+/// `None` for other families (bridge forwarding entries arrive in the same group) and for multicast
+/// addresses, whose entries follow from the address and come and go with every packet.
 pub(crate) fn neigh(message: &NeighbourMessage) -> Option<(NeighKey, Neigh)> {
     if !matches!(message.header.family, AddressFamily::Inet | AddressFamily::Inet6) {
         return None;
@@ -124,10 +125,12 @@ pub(crate) fn neigh(message: &NeighbourMessage) -> Option<(NeighKey, Neigh)> {
             _ => {}
         }
     }
-    Some(((message.header.ifindex, address?), neigh))
+    let address = address.filter(|address| !address.is_multicast())?;
+    Some(((message.header.ifindex, address), neigh))
 }
 
-/// The answer to a route lookup for `destination`.
+/// The answer to a route lookup for `destination`. Of a route with several next hops it has the one
+/// that the kernel's hash chooses, which stays the same as long as they do.
 pub(crate) fn route(destination: IpAddr, message: &RouteMessage) -> Route {
     match message.header.kind {
         RouteType::Unicast => {}
@@ -148,7 +151,12 @@ pub(crate) fn route(destination: IpAddr, message: &RouteMessage) -> Route {
             _ => {}
         }
     }
-    out.map_or(Route::None, |link_index| Route::Via { link_index, gateway })
+    match out {
+        // Whatever is routed to the loopback link comes back in here.
+        Some(ours::LOOPBACK_INDEX) => Route::Local,
+        Some(link_index) => Route::Via { link_index, gateway },
+        None => Route::None,
+    }
 }
 
 /// The source address in the answer to a route lookup.

@@ -2,6 +2,7 @@
 
 use crate::address_table::AddressTable;
 use crate::decode::{NeighKey, Route};
+use crate::epoch::Epoch;
 use crate::error::{RequestError, StartError};
 use crate::kernel::{self, Dump};
 use crate::ours::LOOPBACK_INDEX;
@@ -22,9 +23,6 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-
-/// The routing epoch moves at most this often: each move makes the data plane look up again.
-const EPOCH_PAUSE: Duration = Duration::from_millis(10);
 
 /// Pause before a question to the kernel that was not answered is asked again.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
@@ -83,13 +81,6 @@ pub(crate) struct Driver {
     resolutions: watch::Sender<Arc<BTreeMap<IpAddr, Resolution>>>,
 }
 
-/// Counts changes of routes, links and neighbours, not faster than [`EPOCH_PAUSE`].
-struct Epoch {
-    sender: watch::Sender<u64>,
-    last: Option<Instant>,
-    wanted: bool,
-}
-
 /// Opens the sockets, reads the first state and starts the task. It ends when `commands` closes.
 pub(crate) async fn start(
     commands: mpsc::UnboundedReceiver<Command>,
@@ -110,7 +101,7 @@ pub(crate) async fn start(
         retry_at: None,
         lost: false,
         tracker: Tracker::default(),
-        epoch: Epoch { sender: watch::Sender::new(0), last: None, wanted: false },
+        epoch: Epoch::default(),
         links: watch::Sender::new(Arc::new(tables.links.clone())),
         resolutions: watch::Sender::default(),
         tables,
@@ -118,7 +109,7 @@ pub(crate) async fn start(
     let outputs = Outputs {
         links: driver.links.subscribe(),
         resolutions: driver.resolutions.subscribe(),
-        routing_epoch: driver.epoch.sender.subscribe(),
+        routing_epoch: driver.epoch.subscribe(),
         addresses: driver.tables.addresses.subscribe(),
     };
     driver.report_loopback();
@@ -281,15 +272,19 @@ impl Driver {
                 return;
             }
         };
+        let mut refused = 0u32;
         for ((link_index, gateway), answer) in neighs.iter().zip(answers) {
             match answer {
                 Ok(()) => {}
-                Err(Errno::ENOBUFS) => tracing::warn!(
-                    link_index, %gateway,
-                    "the kernel's neighbour table is full; raise net.ipv4.neigh.default.gc_thresh3 (ipv6 likewise)"
-                ),
+                Err(Errno::ENOBUFS) => refused = refused.saturating_add(1),
                 Err(errno) => tracing::debug!(link_index, %gateway, %errno, "neighbour not probed"),
             }
+        }
+        if refused > 0 {
+            tracing::warn!(
+                refused,
+                "the kernel's neighbour table is full; raise net.ipv4.neigh.default.gc_thresh3 (ipv6 likewise)"
+            );
         }
     }
 
@@ -375,30 +370,6 @@ impl Driver {
     fn report_loopback(&self) {
         if self.tables.links.get(&LOOPBACK_INDEX).is_none_or(|link| !link.up) {
             tracing::warn!("lo is down: local clients cannot reach VIPs; use 'ip link set lo up'");
-        }
-    }
-}
-
-// === impl Epoch ===
-
-impl Epoch {
-    fn want(&mut self) {
-        self.wanted = true;
-    }
-
-    fn deadline(&self) -> Option<Instant> {
-        match self.last {
-            Some(last) if self.wanted => Some(last + EPOCH_PAUSE),
-            _ => None,
-        }
-    }
-
-    /// The first change moves the epoch at once, further ones after the pause.
-    fn flush(&mut self, now: Instant) {
-        if self.wanted && self.deadline().is_none_or(|deadline| deadline <= now) {
-            self.wanted = false;
-            self.last = Some(now);
-            self.sender.send_modify(|epoch| *epoch = epoch.wrapping_add(1));
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::error::RequestError;
 use crate::socket::Requests;
 use crate::types::Link;
 use nix::errno::Errno;
-use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_CREATE};
+use rtnetlink::packet_core::NLM_F_CREATE;
 use rtnetlink::packet_route::address::AddressMessage;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
 use rtnetlink::packet_route::neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourMessage};
@@ -125,7 +125,7 @@ pub(crate) async fn probe(
             message.header.ifindex = *link_index;
             message.header.flags = NeighbourFlags::Use;
             message.attributes.push(NeighbourAttribute::Destination((*address).into()));
-            (RouteNetlinkMessage::NewNeighbour(message), NLM_F_ACK | NLM_F_CREATE)
+            (RouteNetlinkMessage::NewNeighbour(message), NLM_F_CREATE)
         })
         .collect();
     let answers = requests.batch(batch).await?;

@@ -8,13 +8,14 @@
 //! This crate never decides which VIPs or backends exist, never adds or removes a route, a link or
 //! a permanent neighbour, and never opens a socket other than `NETLINK_ROUTE`.
 //!
-//! The way of one change: [`socket`] receives it, [`decode`] gives it our types, [`tables`] holds
-//! what the kernel holds, [`track`] (pure) turns it into resolutions and into the probes that are
-//! due, and [`driver`] is the one loop around them.
+//! The way of one change: `socket` receives it, `decode` gives it our types, `tables` holds
+//! what the kernel holds, `track` (pure) turns it into resolutions and into the probes that are
+//! due, and `driver` is the one loop around them.
 
 mod address_table;
 mod decode;
 mod driver;
+mod epoch;
 mod error;
 mod handle;
 mod kernel;

@@ -9,7 +9,7 @@ use futures_util::stream::BoxStream;
 use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt};
 use rtnetlink::packet_core::{
-    NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
 };
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::proto::ConnectionHandle;
@@ -31,13 +31,15 @@ const RECEIVE_BUFFER_BYTES: usize = 8 << 20;
 /// The kernel answers within the send call; only a lost answer takes longer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A dump that changes mid-way is repeated this often.
+/// A dump that changes mid-way is repeated this often, after a pause that doubles: within half a
+/// second in all, in which a burst of changes has an end.
 const DUMP_TRIES: u32 = 8;
+const DUMP_PAUSE_MIN: Duration = Duration::from_millis(2);
 
 /// A message to or from the kernel.
 pub(crate) type Message = NetlinkMessage<RouteNetlinkMessage>;
 
-/// The answer to one request: an acknowledgement (`None`), a message, or the kernel's error.
+/// The answer to one request: a message, only an acknowledgement (`None`), or the kernel's error.
 pub(crate) type Answer = Result<Option<RouteNetlinkMessage>, Errno>;
 
 /// Sends requests; clones share one socket.
@@ -76,34 +78,38 @@ impl Requests {
 
     /// Sends all requests, pipelined, and returns one answer per request in their order.
     ///
+    /// Each asks for an acknowledgement, which the kernel sends last: an answer that cannot be decoded
+    /// is then missing on its own and does not hold up the others.
+    ///
     /// Dropping the future leaves it open which requests were carried out.
     pub(crate) async fn batch(
         &self,
         requests: Vec<(RouteNetlinkMessage, u16)>,
     ) -> Result<Vec<Answer>, RequestError> {
         let mut answers = Vec::with_capacity(requests.len());
-        let mut messages = requests.into_iter().map(|(message, flags)| message_of(message, flags));
+        let mut messages =
+            requests.into_iter().map(|(message, flags)| message_of(message, flags | NLM_F_ACK));
         loop {
             let chunk: Vec<Message> = messages.by_ref().take(BATCH_MESSAGES).collect();
             if chunk.is_empty() {
                 return Ok(answers);
             }
-            let wanted = chunk.len();
-            let before = answers.len();
+            let wanted = answers.len() + chunk.len();
             let mut stream = self
                 .connection
                 .request_batch(chunk, SocketAddr::new(0, 0))
                 .map_err(|_| RequestError::Closed)?;
-            while answers.len() - before < wanted {
+            let mut row = None;
+            while answers.len() < wanted {
                 let message = within(stream.next()).await?.ok_or(RequestError::Closed)?;
-                answers.push(match message.payload {
-                    NetlinkPayload::InnerMessage(message) => Ok(Some(message)),
-                    NetlinkPayload::Error(error) => match error.raw_code() {
-                        0 => Ok(None),
+                match message.payload {
+                    NetlinkPayload::InnerMessage(message) => row = Some(message),
+                    NetlinkPayload::Error(error) => answers.push(match error.raw_code() {
+                        0 => Ok(row.take()),
                         code => Err(Errno::from_raw(code.saturating_abs())),
-                    },
-                    _ => Ok(None),
-                });
+                    }),
+                    _ => {}
+                }
             }
         }
     }
@@ -113,10 +119,11 @@ impl Requests {
         &self,
         request: RouteNetlinkMessage,
     ) -> Result<Vec<RouteNetlinkMessage>, RequestError> {
-        for _ in 0..DUMP_TRIES {
+        for doublings in 0..DUMP_TRIES {
             if let Some(rows) = self.dump_once(request.clone()).await? {
                 return Ok(rows);
             }
+            tokio::time::sleep(DUMP_PAUSE_MIN.saturating_mul(1 << doublings)).await;
         }
         Err(RequestError::Interrupted { tries: DUMP_TRIES })
     }

@@ -8,7 +8,7 @@ use crate::ours::{LOOPBACK_INDEX, vip_message};
 use crate::socket::Requests;
 use crate::types::Link;
 use nix::errno::Errno;
-use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL};
+use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -19,8 +19,9 @@ use tokio::sync::watch;
 /// Adds, removes and reads VIPs.
 ///
 /// The followed address table answers the common case without a dump, so that a call costs one
-/// exchange whatever the number of VIPs; it can lag behind the kernel, so no refusal rests on it
-/// alone.
+/// exchange whatever the number of VIPs. It can lag behind the kernel by a moment, so no refusal rests
+/// on it alone; and an equal address on `lo` is refused by the kernel itself. What remains is an
+/// address that came to another link in the very moment: it is not noticed.
 #[derive(Clone)]
 pub(crate) struct Vips {
     requests: Requests,
@@ -55,7 +56,7 @@ impl Vips {
 
         let messages = wanted.iter().map(|vip| {
             let message = RouteNetlinkMessage::NewAddress(vip_message(*vip));
-            (message, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL)
+            (message, NLM_F_CREATE | NLM_F_EXCL)
         });
         let answers = match self.requests.batch(messages.collect()).await {
             Ok(answers) => answers,
@@ -189,7 +190,7 @@ impl Vips {
 
     async fn delete(&self, vips: BTreeSet<IpAddr>) -> Vec<(IpAddr, Result<(), RequestError>)> {
         let messages =
-            vips.iter().map(|vip| (RouteNetlinkMessage::DelAddress(vip_message(*vip)), NLM_F_ACK));
+            vips.iter().map(|vip| (RouteNetlinkMessage::DelAddress(vip_message(*vip)), 0));
         match self.requests.batch(messages.collect()).await {
             Ok(answers) => vips
                 .into_iter()

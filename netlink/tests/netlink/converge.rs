@@ -1,7 +1,9 @@
 //! From any state of ours and foreign addresses, applying a wanted set converges, one more pass does
 //! nothing, and what is foreign stays as it was.
 
-use crate::support::{add_link, in_namespace_sync, ip, ip_batch, kernel_addresses, runtime};
+use crate::support::{
+    add_link, eventually, in_namespace_sync, ip, ip_batch, kernel_addresses, link_index, runtime,
+};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use sluice_netlink::{AddVipError, Netlink};
@@ -109,6 +111,14 @@ fn any_state_converges_and_foreign_addresses_stay() {
                 runtime.block_on(async {
                     set_up(&owners, &select(&|_| true), &ours).await;
                     let before = foreign().await;
+                    // An address on another link is known when its notification was read.
+                    let elsewhere = select(&|n| owners[n] == Owner::ForeignElsewhere);
+                    let eth0 = link_index(&netlink, "eth0");
+                    eventually("eth0's addresses", || {
+                        let known = netlink.addresses_on(eth0);
+                        known.iter().map(|net| net.addr()).eq(elsewhere.iter().copied())
+                    })
+                    .await;
                     let (_, refused) = reconcile(&netlink, &all).await;
                     prop_assert_eq!(&refused, &impossible);
                     prop_assert_eq!(&netlink.vips().await.unwrap(), &possible);

@@ -77,7 +77,10 @@ fn what_is_no_change_is_not_published() {
         links.mark_unchanged();
         let mut epoch = netlink.routing_epoch();
         ip("link set eth0 alias news-to-nobody");
-        netlink.add_vip("203.0.113.10".parse().unwrap()).await.unwrap();
+        for vip in ["203.0.113.10", "2001:db8:113::10"] {
+            netlink.add_vip(vip.parse().unwrap()).await.unwrap();
+            netlink.remove_vip(vip.parse().unwrap()).await.unwrap();
+        }
         // Something that is certain to be announced after them.
         ip("neighbour add 10.0.0.1 lladdr 02:00:00:00:00:01 dev eth0");
         until(&mut epoch, "the epoch", |epoch| *epoch > 0).await;
