@@ -32,9 +32,10 @@ impl NextHops {
     pub(crate) fn of(config: &PeerConfig, local: IpAddr) -> Self {
         let mut next_hops = Self { v4: config.next_hop_v4, v6: config.next_hop_v6 };
         match local {
+            // RFC 2545 §2: the next hop is a global address, a link-local one only comes along. Peers ignore routes
+            // towards 127.0.0.1 and ::1 (RFC 4271 §6.3).
+            local if !is_global(local) => {}
             IpAddr::V4(v4) => next_hops.v4 = next_hops.v4.or(Some(v4)),
-            // RFC 2545 §2: the next hop is a global address, a link-local one only comes along.
-            IpAddr::V6(v6) if v6.is_unicast_link_local() => {}
             IpAddr::V6(v6) => next_hops.v6 = next_hops.v6.or(Some(v6)),
         }
         if next_hops.v4.is_none() || next_hops.v6.is_none() {
@@ -180,6 +181,10 @@ mod tests {
         assert_eq!(next_hops.families(), [Family::IPV4_UNICAST]);
         let problems = next_hops.problems(local);
         assert_eq!(problems.len(), 1);
+        assert_eq!(
+            NextHops::of(&PeerConfig { next_hop_v4: None, ..config.clone() }, local),
+            NextHops::default()
+        );
         assert!(problems[0].contains("set next-hop-ipv6"), "{problems:?}");
         config.next_hop_v6 = Some(Ipv6Addr::LOCALHOST);
         assert!(NextHops::of(&config, local).problems(local).is_empty());

@@ -100,11 +100,11 @@ impl PeerTask {
                 Event::Command(Command::Accepted(stream)) => self.accept(stream),
                 Event::Command(Command::Stop(stop)) => return self.stop(stop).await,
                 Event::Orphaned => return,
-                Event::Deadline => self.fsm.tick(Instant::now()),
+                Event::Deadline => self.tick().await,
                 Event::Routes => self.take_routes(),
                 Event::Dialled(result) => self.take_dialled(result),
                 Event::Ready(role, Ok(())) => self.read(role),
-                Event::Ready(role, Err(error)) => self.disconnected(role, &error.to_string()),
+                Event::Ready(role, Err(error)) => self.disconnected(role, &broken(&error)),
                 Event::Lingered => {}
             }
             self.pump();
@@ -164,13 +164,23 @@ impl PeerTask {
                 *self.slot(role) = Some(Connection::new(stream, local, next_hops));
                 self.fsm.handle(role, Input::Connected(families), Instant::now());
             }
-            Err(error) => self.disconnected(role, &error.to_string()),
+            Err(error) => self.disconnected(role, &broken(&error)),
         }
     }
 
     fn disconnected(&mut self, role: Role, why: &str) {
         *self.slot(role) = None;
         self.fsm.handle(role, Input::Disconnected(why.to_owned()), Instant::now());
+    }
+
+    /// What the peer has sent by now counts before a timer does: if this process was stopped or starved for longer than
+    /// the hold time, the keepalives wait in the socket.
+    async fn tick(&mut self) {
+        // Lets the runtime look at the sockets again.
+        tokio::task::yield_now().await;
+        self.read(Role::Dial);
+        self.read(Role::Accept);
+        self.fsm.tick(Instant::now());
     }
 
     fn take_routes(&mut self) {
@@ -190,7 +200,7 @@ impl PeerTask {
                 Some("the peer closed the connection in the middle of a message".to_owned())
             }
             Ok(false) => Some("the peer closed the connection".to_owned()),
-            Err(error) => Some(error.to_string()),
+            Err(error) => Some(broken(&error)),
         };
         let mut messages_in = 0;
         // The state machine may close the connection at any message.
@@ -250,7 +260,7 @@ impl PeerTask {
                 true
             }
             Err(error) => {
-                self.disconnected(role, &error.to_string());
+                self.disconnected(role, &broken(&error));
                 true
             }
         }
@@ -425,6 +435,10 @@ impl PeerTask {
             Role::Accept => &mut self.accepted,
         }
     }
+}
+
+fn broken(error: &io::Error) -> String {
+    format!("the connection broke: {error}")
 }
 
 async fn sleep_until(deadline: Option<Instant>) {

@@ -262,8 +262,7 @@ impl Inner {
         if let Some(result) = first {
             return result;
         }
-        let gone: Vec<_> = self.listeners.keys().copied().filter(|a| !wanted.contains(a)).collect();
-        gone.iter().for_each(|address| drop(self.listeners.remove(address)));
+        let gone = self.unlisten(wanted).await;
         bind_all(&missing).inspect_err(|_| {
             for address in gone {
                 match dial::listen(address) {
