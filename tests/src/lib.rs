@@ -4,4 +4,5 @@
 //! `vtysh`, plain sockets), so that a mistake in one of our adapters cannot hide itself.
 
 pub mod bpf;
+pub mod demo;
 pub mod lab;

@@ -1,9 +1,10 @@
-//! `sluice-lab`: the demo, and the servers that run inside the lab's namespaces.
+//! `sluice-lab`: the demo, the figures, and the servers that run inside the lab's namespaces.
 
 use std::net::SocketAddr;
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use sluice_tests::lab;
+use sluice_tests::{demo, lab};
 
 #[derive(Parser)]
 #[command(about = "The lab of Sluice: a demo in network namespaces", version)]
@@ -14,6 +15,24 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Sub {
+    /// Shows the appliance at work between a router, a client and backends
+    Demo {
+        /// Leave the lab running and say how to look around
+        #[arg(long)]
+        keep: bool,
+        /// Take away a lab that was left running
+        #[arg(long, conflicts_with = "keep")]
+        down: bool,
+        /// Play and hold the lab until a signal (what --keep starts)
+        #[arg(long, hide = true)]
+        hold: bool,
+    },
+    /// Measures how long announcing, withdrawing and reloading take
+    Measure {
+        /// Runs of each figure
+        #[arg(long, default_value_t = 5)]
+        runs: u32,
+    },
     /// A backend: HTTP and UDP servers that answer with their name and the client's address
     Backend {
         /// The name it answers with
@@ -26,12 +45,27 @@ enum Sub {
         #[arg(long)]
         udp: Vec<SocketAddr>,
     },
-    /// Names what labs left in the system (namespaces, processes, mounts, directories); status 1 when there is anything
+    /// Names what labs left in the system; status 1 when there is anything
     Leaks,
 }
 
-fn main() -> anyhow::Result<std::process::ExitCode> {
-    match Cli::parse().command {
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Sub) -> anyhow::Result<ExitCode> {
+    match command {
+        Sub::Demo { down: true, .. } => return demo::down(),
+        Sub::Demo { keep: true, .. } => return demo::keep(),
+        Sub::Demo { hold: true, .. } => return demo::hold(),
+        Sub::Demo { .. } => return demo::run(),
+        Sub::Measure { runs } => demo::measure::run(runs)?,
         Sub::Backend { name, http, udp } => lab::backend::serve(&name, &http, &udp)?,
         Sub::Leaks => {
             let found = lab::leak::leftovers(false);
@@ -39,5 +73,5 @@ fn main() -> anyhow::Result<std::process::ExitCode> {
             return Ok(u8::from(!found.is_empty()).into());
         }
     }
-    Ok(std::process::ExitCode::SUCCESS)
+    Ok(ExitCode::SUCCESS)
 }

@@ -30,7 +30,8 @@ pub fn get_over(stream: &mut TcpStream, path: &str, timeout: Duration) -> io::Re
     stream.set_read_timeout(Some(timeout))?;
     stream.set_write_timeout(Some(timeout))?;
     stream.set_nodelay(true)?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n");
+    let host = stream.peer_addr()?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes())?;
     let mut bytes = Vec::with_capacity(512);
     stream.read_to_end(&mut bytes)?;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::Result;
+use nix::sys::signal::{SigSet, Signal};
 
 use super::netns::NETNS_DIR;
 use super::process::run;
@@ -115,5 +116,30 @@ pub(super) fn remove(prefix: &str) -> Result<()> {
             _ => {}
         }
     }
+    Ok(())
+}
+
+/// From now on SIGINT, SIGTERM and SIGHUP remove every lab of this process and end it. Call it before any thread starts.
+///
+/// # Errors
+/// When the signals cannot be blocked.
+pub fn clean_on_signals() -> Result<()> {
+    let mut signals = SigSet::empty();
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        signals.add(signal);
+    }
+    // Every thread inherits the mask; children get an empty one from the standard library.
+    signals.thread_block()?;
+    std::thread::spawn(move || {
+        let code = signals.wait().map_or(1, |signal| 128 + signal as i32);
+        for name in namespaces().into_iter().chain(names_in(std::env::temp_dir())) {
+            if owner(&name) == Some(std::process::id())
+                && let Err(error) = remove(&name)
+            {
+                eprintln!("cleaning up {name}: {error:#}");
+            }
+        }
+        std::process::exit(code);
+    });
     Ok(())
 }

@@ -20,12 +20,14 @@
 pub mod appliance;
 pub mod backend;
 pub mod client;
+pub mod forward;
 pub mod http;
 pub mod leak;
 mod netns;
 pub mod peers;
 mod process;
 mod root;
+pub mod sniff;
 pub mod topology;
 pub mod traffic;
 mod wait;
