@@ -8,10 +8,12 @@ mod health;
 mod http;
 mod human;
 mod ledger;
+mod ports;
 mod reconcile;
 #[cfg(test)]
 mod scratch;
 mod sources;
+mod status;
 
 use clap::Parser;
 use std::process::ExitCode;

@@ -9,7 +9,7 @@ mod port;
 mod tests;
 
 pub(crate) use backoff::Failure;
-pub(crate) use port::{AddressPort, DataPlanePort, RoutePort};
+pub(crate) use port::{AddressPort, DataPlanePort, DataPlaneState, RoutePort};
 
 use backoff::Failures;
 use sluice_model::{Desired, Generation, Health, Observed, ServiceName};

@@ -43,7 +43,7 @@ impl FakePorts {
 }
 
 impl DataPlanePort for FakePorts {
-    async fn read(&self) -> anyhow::Result<port::DataPlaneState> {
+    async fn read(&self) -> anyhow::Result<DataPlaneState> {
         self.call("read".to_owned(), |_| ())?;
         let state = &self.0.borrow().state;
         Ok((state.programs.clone(), state.guarded.clone(), true))

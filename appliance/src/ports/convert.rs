@@ -1,0 +1,67 @@
+//! The same things in two vocabularies.
+
+use sluice_model::{Backend, Frontend, NoBackend, Program, Protocol, RouteAttributes};
+
+pub(super) fn frontend_to_xdp(frontend: Frontend) -> sluice_xdp::Frontend {
+    sluice_xdp::Frontend {
+        vip: frontend.vip,
+        port: frontend.port,
+        protocol: match frontend.protocol {
+            Protocol::Tcp => sluice_xdp::Protocol::Tcp,
+            Protocol::Udp => sluice_xdp::Protocol::Udp,
+        },
+    }
+}
+
+pub(super) fn frontend_from_xdp(frontend: sluice_xdp::Frontend) -> Frontend {
+    Frontend {
+        vip: frontend.vip,
+        port: frontend.port,
+        protocol: match frontend.protocol {
+            sluice_xdp::Protocol::Tcp => Protocol::Tcp,
+            sluice_xdp::Protocol::Udp => Protocol::Udp,
+        },
+    }
+}
+
+pub(super) fn program_to_xdp(program: &Program) -> sluice_xdp::Program {
+    let backend = |b: &Backend| sluice_xdp::Backend { address: b.address, weight: b.weight };
+    sluice_xdp::Program {
+        backends: program.backends.iter().map(backend).collect(),
+        no_backend: match program.no_backend {
+            NoBackend::Reject => sluice_xdp::NoBackend::Reject,
+            NoBackend::Drop => sluice_xdp::NoBackend::Drop,
+        },
+        idle_timeout: program.idle_timeout,
+    }
+}
+
+pub(super) fn program_from_xdp(program: sluice_xdp::Program) -> Program {
+    let backend = |b: sluice_xdp::Backend| Backend { address: b.address, weight: b.weight };
+    Program {
+        backends: sluice_model::canonical_backends(program.backends.into_iter().map(backend)),
+        no_backend: match program.no_backend {
+            sluice_xdp::NoBackend::Reject => NoBackend::Reject,
+            sluice_xdp::NoBackend::Drop => NoBackend::Drop,
+        },
+        idle_timeout: program.idle_timeout,
+    }
+}
+
+pub(super) fn attributes_to_bgp(attributes: &RouteAttributes) -> sluice_bgp::RouteAttributes {
+    sluice_bgp::RouteAttributes {
+        med: attributes.med,
+        local_pref: attributes.local_pref,
+        communities: attributes.communities.clone(),
+        large_communities: attributes.large_communities.clone(),
+        prepend: attributes.prepend,
+    }
+}
+
+pub(super) fn next_hop_to_xdp(next_hop: sluice_netlink::NextHop) -> sluice_xdp::NextHop {
+    sluice_xdp::NextHop {
+        link_index: next_hop.link_index,
+        source_mac: next_hop.source_mac,
+        destination_mac: next_hop.destination_mac,
+    }
+}

@@ -1,0 +1,55 @@
+//! What needs an operator's eye, one sentence each, the most urgent first.
+
+use super::services::missing_way;
+use super::{View, bgp};
+use sluice_bgp::PeerStatus;
+use sluice_plan::Wanted;
+
+// === impl View ===
+
+impl View<'_> {
+    pub(super) fn problems(&self, wanted: &Wanted) -> Vec<String> {
+        let mut problems = self.troubles.clone();
+        if !self.observed.attached {
+            problems.push("the data plane is attached to no link: nothing is announced".to_owned());
+        }
+        problems.extend(self.merged.clashes.iter().map(ToString::to_string));
+        problems.extend(self.unserved(wanted));
+        problems.extend(self.unreachable());
+        problems.extend(self.sessions());
+        problems
+    }
+
+    fn unserved<'a>(&'a self, wanted: &'a Wanted) -> impl Iterator<Item = String> + 'a {
+        self.merged.desired.services().filter_map(|service| {
+            let vips = service.frontends().filter(|frontend| {
+                wanted.programs.get(frontend).is_none_or(|program| !program.serves())
+            });
+            let vips: Vec<String> = vips.map(|frontend| frontend.vip.to_string()).collect();
+            let words =
+                format!("service {} has no usable backend for {}", service.name, vips.join(", "));
+            (!vips.is_empty()).then_some(words)
+        })
+    }
+
+    fn unreachable(&self) -> impl Iterator<Item = String> + '_ {
+        self.merged.desired.backend_addresses().into_iter().filter_map(|(address, services)| {
+            let way = missing_way(address, self.resolutions.get(&address))?;
+            let services: Vec<&str> = services.iter().map(|name| name.0.as_str()).collect();
+            Some(format!("{way} (backend of {})", services.join(", ")))
+        })
+    }
+
+    fn sessions(&self) -> impl Iterator<Item = String> + '_ {
+        let down = |peer: &PeerStatus| {
+            let why =
+                peer.last_error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
+            format!("BGP peer {} is not established{why}", peer.address)
+        };
+        self.peers.iter().flat_map(move |peer| {
+            let missing = (!bgp::is_established(peer)).then(|| down(peer));
+            let partly = peer.problems.iter();
+            missing.into_iter().chain(partly.map(|p| format!("BGP peer {}: {p}", peer.address)))
+        })
+    }
+}

@@ -1,0 +1,177 @@
+//! What the snapshot says in situations an operator meets.
+
+use super::*;
+use crate::health::Report;
+use sluice_api::{Health as Shown, NextHopState, ServiceState};
+use sluice_bgp::PeerState;
+use sluice_model::{Desired, Verdict};
+
+const CONFIG: &str = r#"
+    name = "edge-1"
+    data-plane = { interfaces = ["eth0"] }
+    bgp = { asn = 64512, router-id = "10.0.0.2", peer = [{ address = "10.0.0.1", asn = 64513 }] }
+    [[service]]
+    name = "web"
+    vips = ["203.0.113.10"]
+    port = 80
+    protocol = "tcp"
+    health = { type = "http", path = "/healthz" }
+    backend = [
+      { address = "10.1.0.1", port = 80 },
+      { address = "10.1.0.2", port = 80 },
+      { address = "10.1.0.3", port = 80, weight = 0 },
+    ]
+"#;
+
+/// A daemon's knowledge, as far as the snapshot needs it.
+struct Scene {
+    config: Config,
+    merged: Merged,
+    observed: Observed,
+    health: Health,
+    reports: Reports,
+    resolutions: BTreeMap<IpAddr, Resolution>,
+    peers: Vec<PeerStatus>,
+    meter: Meter,
+}
+
+impl Scene {
+    /// Programmed and announced, with these verdicts on the three backends.
+    fn new(verdicts: [Verdict; 3]) -> Self {
+        let config = crate::config::parse(CONFIG).unwrap();
+        let desired = Desired::new(Generation(4), config.services.clone()).0;
+        let service = desired.services().next().unwrap().clone();
+        let targets = service.backends.iter().map(|b| service.target(b).unwrap());
+        let reports: Reports = targets
+            .zip(verdicts)
+            .map(|(target, verdict)| {
+                let reason = (verdict == Verdict::Down).then(|| "connection refused".to_owned());
+                (target, Report { verdict, since: SystemTime::UNIX_EPOCH, reason })
+            })
+            .collect();
+        let health = Health {
+            verdicts: reports.iter().map(|(t, r)| (t.clone(), r.verdict)).collect(),
+            ..Health::default()
+        };
+        let mut observed = Observed { attached: true, ..Observed::default() };
+        for step in sluice_plan::plan(&desired, &observed, &health) {
+            step.apply(&mut observed);
+        }
+        let changed = BTreeMap::from([(service.name, Generation(3))]);
+        let peer = PeerStatus {
+            address: [10, 0, 0, 1].into(),
+            asn: 64513,
+            state: PeerState::Established,
+            since: SystemTime::UNIX_EPOCH,
+            local_address: None,
+            router_id: None,
+            hold_time: None,
+            capabilities: Vec::new(),
+            families: vec!["ipv4-unicast".to_owned()],
+            announced: 1,
+            received: 0,
+            messages_in: 0,
+            messages_out: 0,
+            flaps: 0,
+            last_error: None,
+            problems: Vec::new(),
+        };
+        Scene {
+            config,
+            merged: Merged { desired, changed, clashes: Vec::new() },
+            observed,
+            health,
+            reports,
+            resolutions: BTreeMap::new(),
+            peers: vec![peer],
+            meter: Meter::default(),
+        }
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let view = View {
+            now: SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(90),
+            started: SystemTime::UNIX_EPOCH,
+            adopted: false,
+            config: &self.config,
+            merged: &self.merged,
+            observed: &self.observed,
+            programmed: Generation(4),
+            health: &self.health,
+            reports: &self.reports,
+            resolutions: &self.resolutions,
+            links: Vec::new(),
+            peers: &self.peers,
+            meter: &self.meter,
+            troubles: Vec::new(),
+        };
+        view.snapshot()
+    }
+}
+
+const UP: Verdict = Verdict::Up;
+const DOWN: Verdict = Verdict::Down;
+
+#[test]
+fn all_is_well() {
+    let snapshot = Scene::new([UP, UP, UP]).snapshot();
+    assert_eq!(snapshot.status.problems, Vec::<String>::new());
+    assert!(snapshot.status.ready);
+    assert_eq!((snapshot.status.generation, snapshot.status.uptime_seconds), (4, 90));
+    let web = &snapshot.services[0];
+    assert_eq!((web.state, web.programmed, web.announced), (ServiceState::Up, true, true));
+    assert_eq!((web.generation, web.check.as_deref()), (3, Some("http GET /healthz every 1s")));
+    let health: Vec<Shown> = web.backends.iter().map(|b| b.health).collect();
+    assert_eq!(health, [Shown::Up, Shown::Up, Shown::Draining]);
+    assert_eq!(snapshot.routes[0].peers, ["10.0.0.1"]);
+    assert!(snapshot.vips[0].on_link && snapshot.vips[0].announced);
+}
+
+#[test]
+fn some_backends_are_down() {
+    let snapshot = Scene::new([UP, DOWN, UP]).snapshot();
+    let web = &snapshot.services[0];
+    assert_eq!((web.state, web.announced), (ServiceState::Degraded, true));
+    assert_eq!(web.backends[1].reason.as_deref(), Some("connection refused"));
+    assert_eq!(snapshot.status.problems, Vec::<String>::new());
+}
+
+#[test]
+fn all_backends_are_down() {
+    let snapshot = Scene::new([DOWN, DOWN, UP]).snapshot();
+    let web = &snapshot.services[0];
+    assert_eq!((web.state, web.programmed, web.announced), (ServiceState::Down, true, false));
+    assert_eq!(snapshot.status.problems, ["service web has no usable backend for 203.0.113.10"]);
+    assert!(snapshot.routes.is_empty() && snapshot.vips[0].on_link && !snapshot.vips[0].announced);
+}
+
+#[test]
+fn a_backend_without_a_route() {
+    let mut scene = Scene::new([UP, UP, UP]);
+    scene.resolutions.insert([10, 1, 0, 2].into(), Resolution::NoRoute);
+    let snapshot = scene.snapshot();
+    let backend = &snapshot.services[0].backends[1];
+    assert_eq!(backend.next_hop, NextHopState::NoRoute);
+    assert_eq!(backend.reason.as_deref(), Some("no route to 10.1.0.2"));
+    assert_eq!(snapshot.status.problems, ["no route to 10.1.0.2 (backend of web)"]);
+}
+
+#[test]
+fn nobody_listens() {
+    let mut scene = Scene::new([UP, UP, UP]);
+    scene.peers[0].state = PeerState::Active;
+    scene.peers[0].last_error = Some("connection refused".to_owned());
+    let snapshot = scene.snapshot();
+    assert!(!snapshot.status.ready && !snapshot.services[0].announced);
+    assert_eq!(
+        snapshot.status.problems,
+        ["BGP peer 10.0.0.1 is not established: connection refused"]
+    );
+}
+
+#[test]
+fn a_program_that_is_missing_shows() {
+    let mut scene = Scene::new([UP, UP, UP]);
+    scene.observed.programs.clear();
+    assert_eq!(scene.snapshot().services[0].state, ServiceState::Unprogrammed);
+}
