@@ -82,8 +82,6 @@ async fn the_missing_next_hop_is_explained() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn restart_flags_and_a_crash_without_a_word() {
-    let net = Net::new();
-    let listener = script_listener(net).await;
     let flags = |open: &Open| {
         open.capabilities.iter().find_map(|c| match c {
             Capability::GracefulRestart(gr) => {
@@ -93,6 +91,8 @@ async fn restart_flags_and_a_crash_without_a_word() {
         })
     };
     for (restarted, first) in [(false, (false, 120, false)), (true, (true, 120, true))] {
+        let net = Net::new();
+        let listener = script_listener(net).await;
         let speaker = Speaker::start_tuned(net.one_peer(), Announced::new(), restarted, tuning())
             .await
             .unwrap();
