@@ -4,10 +4,25 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
 pub(crate) mod client;
+mod request;
+mod table;
+mod tables;
+
+const EXAMPLES: &str = "\
+Examples:
+  sluice check --config /etc/sluice/sluice.toml   find every mistake in a configuration
+  sluice run --config /etc/sluice/sluice.toml     run the appliance in the foreground
+  sluice status                                   what the running appliance is up to
+  sluice backends -o json                         the same, for programs
+
+Exit status:
+  0  done
+  1  it failed; the reason is on standard error
+  2  wrong usage";
 
 /// Edge load balancer: XDP data plane, virtual IPs, BGP.
 #[derive(Debug, Parser)]
-#[command(name = "sluice", version, about)]
+#[command(name = "sluice", version, about, after_help = EXAMPLES, infer_subcommands = true)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -16,11 +31,14 @@ pub(crate) struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run the appliance in the foreground.
+    /// Run the appliance in the foreground
+    ///
+    /// SIGHUP reloads the configuration: a bad file changes nothing. SIGTERM withdraws the routes, detaches from the
+    /// links and removes the virtual IPs; kill -9 leaves the data plane running for the next start to adopt.
     Run(RunArgs),
-    /// Check a configuration file and report every mistake in it.
+    /// Check a configuration file and report every mistake in it
     Check(CheckArgs),
-    /// Ask a running appliance.
+    /// Ask a running appliance
     #[command(flatten)]
     Client(client::ClientCommand),
 }
@@ -28,10 +46,10 @@ pub(crate) enum Command {
 /// `sluice run`.
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
-    /// The configuration file.
-    #[arg(long, default_value = "/etc/sluice/sluice.toml")]
+    /// The configuration file
+    #[arg(long, value_name = "FILE", default_value = "/etc/sluice/sluice.toml")]
     pub(crate) config: PathBuf,
-    /// How log lines are written to standard error.
+    /// How log lines are written to standard error; RUST_LOG chooses which
     #[arg(long, value_enum, default_value_t = LogFormat::Human)]
     pub(crate) log_format: LogFormat,
 }
@@ -39,14 +57,36 @@ pub(crate) struct RunArgs {
 /// `sluice check`.
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {
-    /// The configuration file.
-    #[arg(long, default_value = "/etc/sluice/sluice.toml")]
+    /// The configuration file
+    #[arg(long, value_name = "FILE", default_value = "/etc/sluice/sluice.toml")]
     pub(crate) config: PathBuf,
 }
 
 /// Shape of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogFormat {
+    /// Text for people
     Human,
+    /// One JSON object a line
     Json,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_explains_itself() {
+        let mut command = Cli::command();
+        command.build();
+        for sub in command.get_subcommands() {
+            assert!(sub.get_about().is_some(), "{} has no help", sub.get_name());
+        }
+    }
 }

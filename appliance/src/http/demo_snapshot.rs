@@ -154,9 +154,9 @@ fn backend(
     let rates = Rates {
         packets_in,
         bytes_in: packets_in * 180.0,
-        packets_out: packets_in * 1.4,
-        bytes_out: packets_in * 1.4 * 900.0,
-        new_flows: if health == Health::Draining { 0.0 } else { packets_in / 21.0 },
+        packets_out: (packets_in * 1.4).round(),
+        bytes_out: (packets_in * 1.4 * 900.0).round(),
+        new_flows: if health == Health::Draining { 0.0 } else { (packets_in / 21.0).round() },
     };
     Backend {
         service: service.to_owned(),
@@ -178,10 +178,11 @@ fn backend(
     }
 }
 
-/// A calm wave around `mean`.
+/// A calm wave around `mean`, in whole numbers, which survive JSON exactly.
 fn wave(t: u64, mean: f64) -> f64 {
     let t = f64::from(u32::try_from(t % 100_000).unwrap());
-    mean * (1.0 + 0.18 * (t / 17.0).sin() + 0.07 * (t / 3.1).sin() + 0.05 * (t * 1.7).cos())
+    let swing = 0.18 * (t / 17.0).sin() + 0.07 * (t / 3.1).sin() + 0.05 * (t * 1.7).cos();
+    (mean * (1.0 + swing)).round()
 }
 
 fn sum(backends: &[Backend]) -> Counters {

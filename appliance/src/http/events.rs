@@ -39,7 +39,7 @@ trait Teller: Send + 'static {
 }
 
 fn stream_of(app: &App, headers: &HeaderMap, uri: &Uri, teller: impl Teller) -> Response {
-    if let Err(refusal) = problem::acceptable(headers, uri, "text/event-stream") {
+    if let Some(refusal) = problem::refusal(headers, uri, "text/event-stream") {
         return refusal;
     }
     let Ok(permit) = Arc::clone(&app.streams).try_acquire_owned() else {

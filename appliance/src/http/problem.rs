@@ -46,17 +46,13 @@ pub(super) async fn method_not_allowed(uri: Uri) -> Response {
     )
 }
 
-/// Refuses when the client's `Accept` excludes `offered` (RFC 9110 §12.5.1).
-pub(super) fn acceptable(
-    headers: &HeaderMap,
-    uri: &Uri,
-    offered: &'static str,
-) -> Result<(), Response> {
+/// The refusal, when the client's `Accept` excludes `offered` (RFC 9110 §12.5.1).
+pub(super) fn refusal(headers: &HeaderMap, uri: &Uri, offered: &'static str) -> Option<Response> {
     if accepts(headers, offered) {
-        return Ok(());
+        return None;
     }
     let detail = format!("this resource is only available as {offered}");
-    Err(answer(StatusCode::NOT_ACCEPTABLE, uri, detail))
+    Some(answer(StatusCode::NOT_ACCEPTABLE, uri, detail))
 }
 
 /// No `Accept` accepts everything; otherwise the most specific range that matches decides, and `q=0` excludes.

@@ -30,9 +30,9 @@ pub(super) fn routes() -> Router<App> {
 }
 
 async fn negotiate(headers: HeaderMap, request: Request, next: Next) -> Response {
-    match problem::acceptable(&headers, request.uri(), JSON) {
-        Ok(()) => next.run(request).await,
-        Err(refusal) => refusal,
+    match problem::refusal(&headers, request.uri(), JSON) {
+        None => next.run(request).await,
+        Some(refusal) => refusal,
     }
 }
 

@@ -92,7 +92,7 @@ fn draw(chart: &Chart, history: &[RatePoint]) -> Markup {
                 }
             }
             div.plot {
-                span.top { (human::si(top)) }
+                span.top { (scale_label(top)) }
                 svg #(chart.id) viewBox={ "0 0 " (WIDTH) " " (HEIGHT) } preserveAspectRatio="none"
                     role="img" aria-label=(description) {
                     path.grid d="M0 .5H238M0 21.3H238M0 42.6H238" {}
@@ -145,17 +145,30 @@ fn trace(points: &[(f64, f64)]) -> String {
     path
 }
 
-/// The next 1, 2 or 5 times a power of ten: a scale that moves seldom and divides well.
+/// The next round number: a scale that moves seldom and reads well.
 fn nice_ceiling(highest: f64) -> f64 {
     if !highest.is_finite() || highest <= 1.0 {
         return 1.0;
     }
     let power = 10_f64.powf(highest.log10().floor());
-    [1.0, 2.0, 5.0, 10.0]
+    [1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0]
         .into_iter()
         .map(|step| step * power)
         .find(|top| *top >= highest)
         .unwrap_or(highest)
+}
+
+/// `30k` where [`human::si`] says `30.0k`: the scale is round.
+fn scale_label(top: f64) -> String {
+    let text = human::si(top);
+    let digits = text.trim_end_matches(char::is_alphabetic);
+    let suffix = text.strip_prefix(digits).unwrap_or_default();
+    let short = if digits.contains('.') {
+        digits.trim_end_matches('0').trim_end_matches('.')
+    } else {
+        digits
+    };
+    format!("{short}{suffix}")
 }
 
 #[cfg(test)]
@@ -169,13 +182,22 @@ mod tests {
             (0.0, 1.0),
             (f64::NAN, 1.0),
             (1.0, 1.0),
-            (1.1, 2.0),
+            (1.1, 1.5),
             (19.0, 20.0),
             (20.0, 20.0),
-            (21.0, 50.0),
-            (51_000.0, 100_000.0),
+            (21.0, 30.0),
+            (51_000.0, 60_000.0),
         ] {
             assert_eq!(nice_ceiling(highest), top, "{highest}");
+        }
+    }
+
+    #[test]
+    fn the_scale_is_short() {
+        for (top, text) in
+            [(1.0, "1"), (20.0, "20"), (200.0, "200"), (1500.0, "1.5k"), (30_000.0, "30k")]
+        {
+            assert_eq!(scale_label(top), text);
         }
     }
 

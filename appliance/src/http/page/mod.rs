@@ -21,8 +21,11 @@ mod side;
 #[cfg(test)]
 mod tests;
 
+/// Renders one fragment.
+type Render = fn(&Snapshot) -> Markup;
+
 /// Where each fragment goes, by the id of the element it fills.
-const PARTS: [(&str, fn(&Snapshot) -> Markup); 9] = [
+const PARTS: [(&str, Render); 9] = [
     ("header", overview::header),
     ("problems", overview::problems),
     ("figures", overview::figures),
@@ -58,9 +61,9 @@ impl Fragments {
 }
 
 pub(super) async fn document(State(app): State<App>, headers: HeaderMap, uri: Uri) -> Response {
-    match problem::acceptable(&headers, &uri, "text/html") {
-        Ok(()) => Html(render(&app.snapshot()).into_string()).into_response(),
-        Err(refusal) => refusal,
+    match problem::refusal(&headers, &uri, "text/html") {
+        None => Html(render(&app.snapshot()).into_string()).into_response(),
+        Some(refusal) => refusal,
     }
 }
 

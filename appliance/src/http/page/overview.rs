@@ -57,7 +57,7 @@ pub(super) fn header(snapshot: &Snapshot) -> Markup {
     }
 }
 
-/// Always one line at least, so that a first problem moves nothing.
+/// One line however many there are, so that a problem that comes or goes moves nothing; it opens to all of them.
 pub(super) fn problems(snapshot: &Snapshot) -> Markup {
     let status = &snapshot.status;
     let tone = match (status.ready, status.problems.is_empty()) {
@@ -65,15 +65,23 @@ pub(super) fn problems(snapshot: &Snapshot) -> Markup {
         (true, false) => Tone::Warn,
         (false, _) => Tone::Bad,
     };
+    let class = format!("strip {}", tone.class());
     html! {
-        div class={ "strip " (tone.class()) } {
-            (icon(tone))
-            @match (status.ready, status.problems.as_slice()) {
-                (true, []) => p { "Everything that is configured is at work." },
-                (false, []) => p { "Not ready: the first state is not programmed yet." },
-                (_, [problem]) => p { (problem) },
-                (_, problems) => ul { @for problem in problems { li { (problem) } } },
-            }
+        @match (status.ready, status.problems.len()) {
+            (true, 0) => div class=(class) {
+                (icon(tone)) p.first { "Everything that is configured is at work." }
+            },
+            (false, 0) => div class=(class) {
+                (icon(tone)) p.first { "Not ready: the first state is not programmed yet." }
+            },
+            (_, number) => details class=(class) {
+                summary {
+                    (icon(tone))
+                    b { (number) @if number == 1 { " problem" } @else { " problems" } }
+                    span.first { (status.problems.join(" · ")) }
+                }
+                ul { @for problem in &status.problems { li { (problem) } } }
+            },
         }
     }
 }

@@ -58,15 +58,15 @@ fn group(snapshot: &Snapshot, service: &Service) -> Markup {
         tbody data-key={ "service " (service.name) } {
             tr.service {
                 td.state { (badge(tone, service.state.as_str())) }
-                th.who scope="rowgroup" {
+                th.who scope="rowgroup" colspan="2" {
                     span.name { (service.name) }
                     span.frontends {
                         @for vip in &service.vips {
                             code { (human::socket(vip, service.port)) "/" (service.protocol) }
                         }
                     }
+                    (service_detail(service))
                 }
-                td.detail { (service_detail(service)) }
                 td.weight { span.label { "weight " } (total) }
                 (rates(&service.rates))
             }
@@ -88,7 +88,7 @@ fn service_detail(service: &Service) -> Markup {
         (true, false) => "withdrawn",
     };
     let check = service.check.as_deref().unwrap_or("not checked");
-    html! { span.line { (announced) span.sep { " · " } (check) } }
+    html! { span.line.dim { (announced) span.sep { " · " } (check) } }
 }
 
 fn row(snapshot: &Snapshot, service: &Service, backend: &Backend) -> Markup {
@@ -158,7 +158,8 @@ fn rates(rates: &Rates) -> Markup {
     ];
     html! {
         @for (label, value) in cells {
-            td.num data-label=(label) class=[(value == "0").then_some("zero")] { (value) }
+            @let class = if value == "0" { "num zero" } else { "num" };
+            td class=(class) data-label=(label) { (value) }
         }
     }
 }
