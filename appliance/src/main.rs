@@ -4,6 +4,7 @@
 
 mod cli;
 mod config;
+mod daemon;
 mod health;
 mod http;
 mod human;
@@ -21,7 +22,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
     let result = match cli.command {
-        cli::Command::Run(_) => Err(anyhow::anyhow!("not there yet")),
+        cli::Command::Run(args) => daemon::run(args),
         cli::Command::Check(args) => return config::check(&args.config),
         cli::Command::Client(command) => client(command),
     };

@@ -45,7 +45,8 @@ pub(super) fn read(top: &mut Section<'_, '_>, report: &mut Report) -> Option<Bgp
         |listen| listen.into_iter().map(Spanned::into_inner).collect(),
     );
     let restart = Duration::from_secs(120);
-    let restart = section.or(report, "graceful-restart", restart, whole_seconds(GRACEFUL_RESTART));
+    let restart =
+        section.or(report, "graceful-restart", restart, values::whole_seconds(GRACEFUL_RESTART));
     let grace = Duration::ZERO..=Duration::from_secs(60);
     let shutdown_grace =
         section.or(report, "shutdown-grace", DEFAULT_SHUTDOWN_GRACE, values::duration(grace));
@@ -156,24 +157,10 @@ fn peer_address(value: &Value<'_>) -> Result<IpAddr, String> {
 }
 
 fn hold_time(value: &Value<'_>) -> Result<Duration, String> {
-    let time = whole_seconds(HOLD_TIME)(value)?;
+    let time = values::whole_seconds(HOLD_TIME)(value)?;
     if !time.is_zero() && time < Duration::from_secs(3) {
         let time = values::spelled(time);
         return Err(format!("\"{time}\" is too short; write \"0s\" for none, or at least \"3s\""));
     }
     Ok(time)
-}
-
-fn whole_seconds(
-    range: RangeInclusive<Duration>,
-) -> impl Fn(&Value<'_>) -> Result<Duration, String> {
-    move |value| {
-        let duration = values::duration(range.clone())(value)?;
-        if duration.subsec_nanos() != 0 {
-            let rounded = Duration::from_secs(duration.as_secs().saturating_add(1));
-            let (is, write) = (values::spelled(duration), values::spelled(rounded));
-            return Err(format!("\"{is}\" is sent to peers in whole seconds; write \"{write}\""));
-        }
-        Ok(duration)
-    }
 }

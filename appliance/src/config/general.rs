@@ -62,8 +62,9 @@ pub(super) fn data_plane(top: &mut Section<'_, '_>, report: &mut Report) -> Opti
         return None;
     };
     let patterns = section.list(report, "interfaces", values::text);
-    let interfaces = patterns.and_then(|patterns| interfaces(&section, report, &patterns));
-    section.required(report, "interfaces", EXAMPLE, |_| Ok(()));
+    let listed = section.required(report, "interfaces", EXAMPLE, |_| Ok(()));
+    let offset = listed.map_or(section.offset(), |listed| listed.span().start);
+    let interfaces = patterns.and_then(|patterns| interfaces(&section, report, &patterns, offset));
     let attach = section.or(
         report,
         "attach",
@@ -84,6 +85,7 @@ fn interfaces(
     section: &Section<'_, '_>,
     report: &mut Report,
     patterns: &[Spanned<String>],
+    offset: usize,
 ) -> Option<Patterns> {
     let at = section.at("interfaces");
     let mut selected = Patterns::default();
@@ -95,7 +97,6 @@ fn interfaces(
     if selected.includes_any() {
         return Some(selected);
     }
-    let offset = patterns.first().map_or(section.offset(), |pattern| pattern.span().start);
     report.push(
         offset,
         at,

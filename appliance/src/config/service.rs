@@ -109,8 +109,8 @@ fn read(mut section: Section<'_, '_>, report: &mut Report) -> Raw {
     let policies = [("reject", NoBackend::Reject), ("drop", NoBackend::Drop)];
     let no_backend =
         section.or(report, "no-backend", NoBackend::default(), values::choice(&policies));
-    let idle = Duration::from_secs(1)..=Duration::from_secs(7 * 24 * 3600);
-    let idle_timeout = section.optional(report, "idle-timeout", values::duration(idle));
+    let idle = values::whole_seconds(Duration::from_secs(1)..=Duration::from_secs(7 * 24 * 3600));
+    let idle_timeout = section.optional(report, "idle-timeout", idle);
     let health = section.table(report, "health").and_then(|table| health(table, report));
     let backends = read_backends(&mut section, report);
     let raw = Raw {

@@ -195,6 +195,21 @@ pub(super) fn duration(
     }
 }
 
+/// [`duration`] for what is counted in whole seconds: fields of BGP messages, and idle times in the data plane.
+pub(super) fn whole_seconds(
+    range: RangeInclusive<Duration>,
+) -> impl Fn(&DeValue<'_>) -> Parsed<Duration> {
+    move |value| {
+        let duration = duration(range.clone())(value)?;
+        if duration.subsec_nanos() != 0 {
+            let rounded = Duration::from_secs(duration.as_secs().saturating_add(1));
+            let (is, write) = (spelled(duration), spelled(rounded));
+            return Err(format!("\"{is}\" is counted in whole seconds; write \"{write}\""));
+        }
+        Ok(duration)
+    }
+}
+
 fn any_duration(value: &DeValue<'_>) -> Parsed<Duration> {
     const FORM: &str = "write a number with ms, s, m or h, like \"500ms\" or \"30s\"";
     let Some(written) = value.as_str() else {

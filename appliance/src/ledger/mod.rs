@@ -132,13 +132,14 @@ impl Ledger {
         from: Source,
         services: Vec<Service>,
     ) -> Result<Accepted, SubmitError> {
-        let known = self.content.wishes.get(&from);
         let wish = Wish { generation: Generation::default(), services }.canonical();
-        if let Some(known) = known.filter(|known| known.services == wish.services) {
-            return Ok(Accepted::Known(known.generation));
-        }
-        let generation = known.map(|known| known.generation).unwrap_or_default().next();
-        self.accept(from, Wish { generation, ..wish })
+        let known = self.content.wishes.get(&from);
+        let generation = match known {
+            Some(known) if known.services == wish.services => known.generation,
+            Some(known) => known.generation.next(),
+            None => Generation::default().next(),
+        };
+        self.submit(from, Wish { generation, ..wish })
     }
 
     /// Written first, published second: what is acted on survives.

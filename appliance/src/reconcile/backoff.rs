@@ -12,7 +12,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// One step that does not work.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Failure {
+pub(super) struct Failure {
     step: Step,
     /// The services it is about.
     service: String,

@@ -8,10 +8,10 @@ mod port;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use backoff::Failure;
+pub(crate) use backoff::pause;
 pub(crate) use port::{AddressPort, DataPlanePort, DataPlaneState, RoutePort};
 
-use backoff::Failures;
+use backoff::{Failure, Failures};
 use sluice_model::{Desired, Generation, Health, Observed, ServiceName};
 use sluice_plan::{Step, plan};
 use std::collections::BTreeSet;

@@ -1,0 +1,242 @@
+//! The daemon's state, and what each event does to it.
+
+use super::events::Event;
+use super::links::Attachments;
+use super::logging::notify;
+use crate::config::Config;
+use crate::health::{Checks, Reports};
+use crate::ledger::Ledger;
+use crate::ports::{Addresses, DataPlane, NextHops, Routes};
+use crate::reconcile::Reconciler;
+use crate::sources::Merged;
+use crate::status::{Meter, View};
+use sd_notify::NotifyState;
+use sluice_api::Snapshot;
+use sluice_bgp::PeerStatus;
+use sluice_model::{Health, Verdict};
+use sluice_netlink::{Link, Netlink, Resolution};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// What others may have changed behind our back is repaired within this time.
+const RESYNC: Duration = Duration::from_secs(10);
+
+/// Idle flows are looked for this often; idle times are given in seconds, so being late by some is no harm.
+const SWEEP: Duration = Duration::from_secs(5);
+
+/// What the loop does after an event.
+pub(super) enum Next {
+    /// Goes on.
+    Go,
+    /// Goes on, with other sessions to listen to.
+    Rewire,
+    /// Ends.
+    Stop(&'static str),
+}
+
+/// Everything the daemon knows and holds.
+pub(super) struct Appliance {
+    pub(super) path: PathBuf,
+    pub(super) config: Config,
+    /// What only a restart can change, as it was at the start.
+    pub(super) started_with: Config,
+    pub(super) started: SystemTime,
+    pub(super) ledger: Ledger,
+    pub(super) merged: Arc<Merged>,
+    pub(super) netlink: Netlink,
+    pub(super) data_plane: DataPlane,
+    pub(super) reconciler: Reconciler<DataPlane, Addresses, Routes>,
+    pub(super) attachments: Attachments,
+    pub(super) checks: Checks,
+    pub(super) health: Health,
+    pub(super) reports: Reports,
+    pub(super) links: Arc<BTreeMap<u32, Link>>,
+    pub(super) resolutions: Arc<BTreeMap<IpAddr, Resolution>>,
+    pub(super) next_hops: NextHops,
+    pub(super) peers: Vec<PeerStatus>,
+    pub(super) meter: Meter,
+    pub(super) snapshots: watch::Sender<Arc<Snapshot>>,
+    /// Ends the API.
+    pub(super) stop: CancellationToken,
+    /// What the last reload, the ledger and the data plane have to complain about.
+    pub(super) reload_problem: Option<String>,
+    pub(super) ledger_problem: Option<String>,
+    pub(super) data_plane_problem: Option<String>,
+    pub(super) sweep: Option<JoinHandle<anyhow::Result<u64>>>,
+    pub(super) swept_at: Instant,
+    pub(super) passed_at: Instant,
+    /// Something a plan is made of has changed.
+    pub(super) stale: bool,
+}
+
+// === impl Appliance ===
+
+impl Appliance {
+    /// Takes an event in. Effects on the kernel happen in [`Appliance::flush`], except those of links and signals.
+    ///
+    /// # Errors
+    /// When a part is lost that the daemon cannot work without.
+    pub(super) async fn handle(&mut self, event: Event) -> anyhow::Result<Next> {
+        match event {
+            Event::Desired(merged) => self.take_desired(merged),
+            Event::Health(reports) => self.take_reports(reports),
+            Event::NextHops(resolutions) => self.resolutions = resolutions,
+            Event::Links(links) => {
+                self.links = links;
+                self.sync_links().await;
+            }
+            Event::Peers(peers) => self.peers = peers,
+            Event::Reload => return Ok(self.reload().await),
+            Event::Tick => self.tick().await,
+            Event::Terminate(signal) => return Ok(Next::Stop(signal)),
+            // What carries traffic stays as it is; the service manager starts us again and we adopt it.
+            Event::Lost(part) => anyhow::bail!("{part} ended unexpectedly"),
+        }
+        Ok(Next::Go)
+    }
+
+    /// Makes the world follow what was taken in, and shows it.
+    pub(super) async fn flush(&mut self) {
+        self.give_next_hops().await;
+        if self.stale {
+            self.pass().await;
+        }
+        self.publish();
+    }
+
+    pub(super) fn take_desired(&mut self, merged: Arc<Merged>) {
+        // Before the targets change: whoever carries traffic now goes on until its first verdict.
+        self.health.adopt(self.reconciler.observed());
+        self.merged = merged;
+        let desired = &self.merged.desired;
+        tracing::info!(
+            generation = desired.generation().0,
+            services = desired.services().count(),
+            "new desired state"
+        );
+        self.checks.set_targets(&desired.targets());
+        self.netlink.track(self.backend_addresses());
+        self.stale = true;
+    }
+
+    fn take_reports(&mut self, reports: Reports) {
+        self.reports = reports;
+        let known = self.reports.iter().filter(|(_, r)| r.verdict != Verdict::Unknown);
+        let verdicts = known.map(|(target, report)| (target.clone(), report.verdict)).collect();
+        if self.health.verdicts != verdicts {
+            self.health.verdicts = verdicts;
+            self.stale = true;
+        }
+    }
+
+    pub(super) fn backend_addresses(&self) -> BTreeSet<IpAddr> {
+        self.merged.desired.backend_addresses().into_keys().collect()
+    }
+
+    pub(super) async fn sync_links(&mut self) {
+        let (patterns, now) = (&self.config.data_plane.interfaces, Instant::now());
+        let changed = self.attachments.sync(patterns, &self.links, &self.data_plane, now).await;
+        self.stale |= changed;
+    }
+
+    pub(super) async fn give_next_hops(&mut self) {
+        let wanted = self.backend_addresses();
+        let Some(set) = self.next_hops.next(&wanted, &self.resolutions, Instant::now()) else {
+            return;
+        };
+        match self.data_plane.set_next_hops(set.clone()).await {
+            Ok(()) => {
+                self.next_hops.given(set);
+                self.data_plane_problem = None;
+            }
+            Err(error) => self.complain(format!("cannot set next hops: {error:#}")),
+        }
+    }
+
+    pub(super) async fn pass(&mut self) {
+        self.stale = false;
+        self.passed_at = Instant::now();
+        self.reconciler.pass(&self.merged.desired, &self.health, self.passed_at).await;
+    }
+
+    async fn tick(&mut self) {
+        // Only this loop feeds the watchdog: if it hangs, the service manager starts us again.
+        if sd_notify::watchdog_enabled().is_some() {
+            notify(&[NotifyState::Watchdog]);
+        }
+        let now = Instant::now();
+        if self.attachments.retry_at().is_some_and(|at| now >= at) {
+            self.sync_links().await;
+        }
+        self.stale |= self.reconciler.retry_at().is_some_and(|at| now >= at);
+        self.stale |= now >= self.passed_at + RESYNC;
+        self.sweep(now).await;
+        if self.sweep.is_none() {
+            self.read_counters().await;
+        }
+    }
+
+    /// Starts a sweep or looks after the one that runs. It is not waited for: a large table takes its time.
+    async fn sweep(&mut self, now: Instant) {
+        if let Some(sweep) = self.sweep.take_if(|sweep| sweep.is_finished()) {
+            match sweep.await {
+                Ok(Ok(flows)) => tracing::debug!(flows, "swept"),
+                Ok(Err(error)) => self.complain(format!("cannot expire flows: {error:#}")),
+                Err(error) => self.complain(format!("cannot expire flows: {error}")),
+            }
+        }
+        if self.sweep.is_none() && now >= self.swept_at + SWEEP {
+            self.swept_at = now;
+            let data_plane = self.data_plane.clone();
+            self.sweep = Some(tokio::spawn(async move { data_plane.sweep().await }));
+        }
+    }
+
+    async fn read_counters(&mut self) {
+        match self.data_plane.snapshot().await {
+            Ok(reading) => self.meter.feed(reading, Instant::now(), SystemTime::now()),
+            Err(error) => self.complain(format!("cannot read counters: {error:#}")),
+        }
+    }
+
+    /// Remembers what does not work in the data plane, and logs it once.
+    fn complain(&mut self, problem: String) {
+        if self.data_plane_problem.as_ref() != Some(&problem) {
+            tracing::error!("{problem}");
+        }
+        self.data_plane_problem = Some(problem);
+    }
+
+    /// Shows the state as it is.
+    pub(super) fn publish(&self) {
+        let patterns = &self.config.data_plane.interfaces;
+        let mut troubles = self.reconciler.problems();
+        troubles.extend(self.attachments.problems(patterns, &self.links));
+        let own = [&self.reload_problem, &self.ledger_problem, &self.data_plane_problem];
+        troubles.extend(own.into_iter().flatten().cloned());
+        troubles.extend(self.waits_for_restart());
+        let view = View {
+            now: SystemTime::now(),
+            started: self.started,
+            adopted: self.data_plane.adopted(),
+            config: &self.config,
+            merged: &self.merged,
+            observed: self.reconciler.observed(),
+            programmed: self.reconciler.programmed(),
+            health: &self.health,
+            reports: &self.reports,
+            resolutions: &self.resolutions,
+            links: self.attachments.shown(patterns, &self.links),
+            peers: &self.peers,
+            meter: &self.meter,
+            troubles,
+        };
+        self.snapshots.send_replace(Arc::new(view.snapshot()));
+    }
+}

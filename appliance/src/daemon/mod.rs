@@ -1,0 +1,55 @@
+//! `sluice run`: the daemon. Start, one loop over one closed set of events, and an orderly end.
+
+mod appliance;
+mod events;
+mod links;
+mod lock;
+mod logging;
+mod privileges;
+mod reload;
+mod shutdown;
+mod start;
+
+use crate::cli::RunArgs;
+use crate::config;
+use appliance::Next;
+use events::Wakeups;
+use std::path::PathBuf;
+
+/// Runs until a signal ends it.
+///
+/// # Errors
+/// When it cannot start, or lost a part it cannot work without; what carries traffic is left running then.
+pub(crate) fn run(args: RunArgs) -> anyhow::Result<()> {
+    let config = config::load(&args.config)?;
+    privileges::check()?;
+    let _lock = lock::acquire(&config.state_dir)?;
+    logging::start(args.log_format)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let outcome = runtime.block_on(serve(args.config, config));
+    // A probe or a lookup that hangs must not hold the process.
+    runtime.shutdown_background();
+    outcome
+}
+
+/// Wait, feed, flush.
+async fn serve(path: PathBuf, config: config::Config) -> anyhow::Result<()> {
+    // Listened to first: a signal that comes while starting must not end the process halfway.
+    let signals = events::Signals::new()?;
+    let mut appliance = start::start(path, config).await?;
+    let mut wakeups = Wakeups::new(signals, &appliance);
+    logging::notify(&[sd_notify::NotifyState::Ready]);
+    loop {
+        let event = wakeups.next().await;
+        match appliance.handle(event).await? {
+            Next::Go => appliance.flush().await,
+            Next::Rewire => {
+                wakeups.rewire(&appliance);
+                appliance.flush().await;
+            }
+            Next::Stop(signal) => {
+                return shutdown::shutdown(appliance, &format!("stopped by {signal}")).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! From a configuration to a running appliance, in the order that disturbs least what already carries traffic.
+
+use super::appliance::Appliance;
+use super::links::{self, Attachments};
+use super::shutdown;
+use crate::config::Config;
+use crate::health::{Checks, Reports};
+use crate::http;
+use crate::ledger::Ledger;
+use crate::ports::{Addresses, DataPlane, NextHops, Routes};
+use crate::reconcile::Reconciler;
+use crate::sources::Source;
+use crate::status::Meter;
+use anyhow::{Context as _, bail};
+use sluice_api::Snapshot;
+use sluice_model::Health;
+use sluice_netlink::Netlink;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// Neighbours on the same link answer in a few milliseconds; those that do not shall not hold up the others.
+const NEXT_HOPS_WITHIN: Duration = Duration::from_millis(300);
+
+/// Starts everything. What can fail without having touched anything comes first.
+pub(super) async fn start(path: PathBuf, config: Config) -> anyhow::Result<Appliance> {
+    let listen = config.api_listen;
+    let listener = TcpListener::bind(listen)
+        .await
+        .with_context(|| format!("cannot listen on {listen} for the API (api.listen)"))?;
+    let (mut ledger, ledger_problem) = Ledger::open(config.state_dir.join("desired.json"))?;
+    if let Some(problem) = &ledger_problem {
+        tracing::error!("{problem}");
+    }
+    ledger.submit_next(Source::ConfigFile, config.services.clone())?;
+    let netlink = Netlink::start().await.context("cannot read links and addresses")?;
+    let links = netlink.links().borrow().clone();
+    let missing = links::missing(&config.data_plane.interfaces, &links);
+    if !missing.is_empty() {
+        bail!(links::missing_words(&missing, &links));
+    }
+    let data_plane = DataPlane::open(options(&config)).await?;
+    let adopted = data_plane.adopted();
+    let addresses = Addresses(netlink.clone());
+    let reconciler = Reconciler::new(data_plane.clone(), addresses, Routes::default());
+    let now = Instant::now();
+    let mut appliance = Appliance {
+        path,
+        started_with: config.clone(),
+        started: SystemTime::now(),
+        merged: ledger.subscribe().borrow().clone(),
+        resolutions: netlink.resolutions().borrow().clone(),
+        config,
+        ledger,
+        netlink,
+        data_plane,
+        reconciler,
+        attachments: Attachments::default(),
+        checks: Checks::new(),
+        health: Health::default(),
+        reports: Reports::new(),
+        links,
+        next_hops: NextHops::new(now),
+        peers: Vec::new(),
+        meter: Meter::default(),
+        snapshots: watch::Sender::new(Arc::new(Snapshot::default())),
+        stop: CancellationToken::new(),
+        reload_problem: None,
+        ledger_problem,
+        data_plane_problem: None,
+        sweep: None,
+        swept_at: now,
+        passed_at: now,
+        stale: true,
+    };
+    if let Err(error) = bring_up(&mut appliance).await {
+        // Nobody else would take down what only this start has put up; what was there before goes on without us.
+        if !adopted {
+            shutdown::tear_down(&mut appliance).await;
+        }
+        return Err(error);
+    }
+    serve_api(&appliance, listener);
+    Ok(appliance)
+}
+
+/// Attach, adopt, resolve, program, and only then talk to the routers, so that their first session already carries
+/// everything that is served.
+async fn bring_up(appliance: &mut Appliance) -> anyhow::Result<()> {
+    let adopted = appliance.data_plane.adopted();
+    tracing::info!(name = appliance.config.name, adopted, "data plane loaded");
+    appliance.sync_links().await;
+    appliance.reconciler.observe().await.context("cannot read back what is in place")?;
+    appliance.take_desired(Arc::clone(&appliance.merged));
+    wait_for_next_hops(appliance).await?;
+    appliance.give_next_hops().await;
+    appliance.pass().await;
+    let speaker = appliance.config.bgp.as_ref().map(|bgp| &bgp.speaker);
+    let routes = &mut appliance.reconciler.routes;
+    routes.configure(speaker, adopted).await.context("cannot start BGP")?;
+    appliance.publish();
+    Ok(())
+}
+
+async fn wait_for_next_hops(appliance: &mut Appliance) -> anyhow::Result<()> {
+    let wanted = appliance.backend_addresses();
+    let mut resolutions = appliance.netlink.resolutions();
+    let decided = resolutions.wait_for(|known| NextHops::decided(&wanted, known));
+    if let Ok(decided) = tokio::time::timeout(NEXT_HOPS_WITHIN, decided).await {
+        decided.context("netlink ended unexpectedly")?;
+    }
+    appliance.resolutions = resolutions.borrow().clone();
+    Ok(())
+}
+
+fn serve_api(appliance: &Appliance, listener: TcpListener) {
+    let (snapshots, stop) = (appliance.snapshots.subscribe(), appliance.stop.clone());
+    tracing::info!(listen = %appliance.config.api_listen, "API and status page");
+    tokio::spawn(async move {
+        // Packets are balanced and routes announced without the API too: it is no reason to end.
+        if let Err(error) = http::serve(listener, snapshots, stop).await {
+            tracing::error!(%error, "the API has ended");
+        }
+    });
+}
+
+fn options(config: &Config) -> sluice_xdp::Options {
+    sluice_xdp::Options {
+        pin_dir: config.data_plane.pin_dir.clone(),
+        max_flows: config.data_plane.max_flows,
+        attach: config.data_plane.attach,
+    }
+}
