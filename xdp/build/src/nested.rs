@@ -90,8 +90,18 @@ fn command(job: &Job, bins: &[&str], target_dir: &Path) -> Command {
     }
     let linker = format!("-Clinker={}", job.linker.display());
     let cpu = format!("-Ctarget-cpu={CPU}");
-    // Debug information is where bpf-linker takes the BTF from.
-    let flags = [linker.as_str(), "-Clink-arg=--btf", "-Cdebuginfo=2", cpu.as_str()];
+    let flags = [
+        linker.as_str(),
+        cpu.as_str(),
+        "-Clink-arg=--btf",
+        // Debug information is where bpf-linker takes the BTF from.
+        "-Cdebuginfo=2",
+        // Headers in a frame lie at odd offsets; every machine we run on loads them whole all the same, and without
+        // this each load is assembled byte by byte.
+        "-Clink-arg=--cpu-features=+allows-misaligned-mem-access",
+        // By default the linker expands only memcpy in place and calls a loop over bytes for memset and memmove.
+        "-Clink-arg=--disable-expand-memcpy-in-order",
+    ];
     command.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
     command
 }

@@ -1,15 +1,96 @@
-//! The kernel program.
+//! The kernel program: every packet of every attached link runs through [`sluice`].
+//!
+//! A packet of a known flow costs one look into the CPU's cache (`cache`), a rewrite and a transmission (`rewrite`). A
+//! miss goes to the flow table and, for a new flow, to the service and its Maglev table (`forward`), or finds its flow
+//! from the backend's side (`reply`). For an owned VIP the kernel's stack never answers: what is not balanced is
+//! refused, answered or dropped here (`reject`, `unreachable`, `echo`). Everything else is the kernel's.
+//!
+//! Everything is inlined: a call costs as much as three map lookups.
 #![no_std]
 #![no_main]
 
-use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
+mod cache;
+mod cpu;
+mod echo;
+mod forward;
+mod header;
+mod maps;
+mod memory;
+mod packet;
+mod reject;
+mod reply;
+mod rewrite;
+mod unreachable;
+
+use aya_ebpf::bindings::xdp_action::XDP_PASS;
+use aya_ebpf::macros::xdp;
+use aya_ebpf::programs::XdpContext;
+use sluice_xdp_abi::filter::position;
+use sluice_xdp_abi::hash::unpair;
+
+use crate::cache::CacheKey;
+use crate::cpu::Cpu;
+use crate::maps::FILTER;
+use crate::packet::{FIN, Kind, Packet, RST, SYN, parse};
 
 #[xdp]
-fn sluice(_ctx: XdpContext) -> u32 {
-    xdp_action::XDP_PASS
+pub fn sluice(context: XdpContext) -> u32 {
+    match Cpu::enter(&context) {
+        Some(cpu) => run(&cpu),
+        None => XDP_PASS,
+    }
+}
+
+#[inline(always)]
+fn run(cpu: &Cpu) -> u32 {
+    let (data, end) = (cpu.context.data(), cpu.context.data_end());
+    let Some(packet) = parse(cpu, data, end) else {
+        return cpu.pass((end - data) as u64);
+    };
+    let (may_be_vip, may_be_backend) = known(&packet);
+    if !may_be_vip && !may_be_backend {
+        return cpu.pass(packet.len());
+    }
+    let key = CacheKey::of(&packet);
+    // A segment that opens or closes a connection changes the flow's state, which is in the table.
+    if packet.kind == Kind::Transport
+        && packet.tcp_flags & (SYN | FIN | RST) == 0
+        && let Some(entry) = key.find(cpu)
+    {
+        return rewrite::send(cpu, &packet, entry);
+    }
+    if may_be_vip && let Some(action) = forward::to_vip(cpu, &packet, &key) {
+        return action;
+    }
+    if may_be_backend
+        && packet.kind == Kind::Transport
+        && let Some(action) = reply::from_backend(cpu, &packet, &key)
+    {
+        return action;
+    }
+    cpu.pass(packet.len())
+}
+
+/// Whether the destination may be a VIP, and the source a backend.
+#[inline(always)]
+fn known(packet: &Packet) -> (bool, bool) {
+    let Some(filter) = FILTER.get(0) else {
+        return (true, true);
+    };
+    let (vip_word, vip_bit) = position(&unpair(&packet.destination));
+    let (backend_word, backend_bit) = position(&unpair(&packet.source));
+    let is_set = |set: &[u64], word: usize, bit: u64| set.get(word).is_some_and(|w| w & bit != 0);
+    (is_set(&filter.vips, vip_word, vip_bit), is_set(&filter.backends, backend_word, backend_bit))
 }
 
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    // Nothing above can panic; the verifier would not let a program with this loop in.
     loop {}
 }
+
+/// What the kernel is told, for the helpers it gives to GPL-compatible programs only (the FIB lookup). The MIT licence
+/// is compatible; this is the kernel's name for code that may be taken under either.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

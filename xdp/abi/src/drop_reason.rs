@@ -1,0 +1,53 @@
+//! Why a packet was dropped.
+
+macro_rules! drop_reasons {
+    ($($(#[$doc:meta])* $name:ident = $value:literal, $label:literal;)+) => {
+        /// Index into [`CpuState::drops`](crate::counter::CpuState::drops). Numbers are never reused.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u32)]
+        pub enum DropReason { $($(#[$doc])* $name = $value,)+ }
+
+        impl DropReason {
+            /// All of them, in order.
+            pub const ALL: [Self; [$($value),+].len()] = [$(Self::$name),+];
+
+            /// Stable, snake case: a metric label.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => $label,)+ }
+            }
+        }
+    };
+}
+
+drop_reasons! {
+    /// New flow to a service of which no backend has weight. Answered, when the service's policy is to reject.
+    NoBackend = 0, "no_backend";
+    /// The chosen backend's next hop is not resolved.
+    NoNextHop = 1, "no_next_hop";
+    /// To an owned VIP's port that no service has. Answered with RST or port unreachable.
+    NoService = 2, "no_service";
+    /// A fragment to an owned VIP.
+    Fragment = 3, "fragment";
+    /// Headers that do not fit the frame or contradict themselves, to an owned VIP.
+    Malformed = 4, "malformed";
+    /// TTL or hop limit used up.
+    TtlExpired = 5, "ttl_expired";
+    /// To an owned VIP, with a transport protocol nobody balances.
+    Protocol = 6, "protocol";
+    /// To an owned VIP, in a VLAN tag.
+    VlanTagged = 7, "vlan_tagged";
+    /// ICMP other than echo, to an owned VIP.
+    Icmp = 8, "icmp";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_indices() {
+        for (index, reason) in DropReason::ALL.iter().enumerate() {
+            assert_eq!(*reason as usize, index, "{}", reason.name());
+        }
+    }
+}

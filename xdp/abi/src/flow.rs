@@ -1,0 +1,170 @@
+//! Flows: the table both directions share, and the cache in front of it.
+
+use crate::address::Address;
+
+/// Where a frame goes. An interface index of 0 means nowhere.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct NextHop {
+    /// Egress interface.
+    pub link_index: u32,
+    /// Destination, then source MAC, as the first twelve octets of the frame lie in memory.
+    pub macs: [u32; 3],
+}
+crate::assert_size!(NextHop = 16);
+
+/// A flow, named by what the client sent. Replies are found under the same key (see `endpoints` in the program).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(C)]
+pub struct FlowKey {
+    /// The client.
+    pub client: Address,
+    /// The VIP.
+    pub vip: Address,
+    /// The client's port.
+    pub client_port_be: u16,
+    /// The VIP's port.
+    pub vip_port_be: u16,
+    /// IP protocol number.
+    pub protocol: u32,
+}
+crate::assert_size!(FlowKey = 40);
+
+/// What is remembered of a flow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Flow {
+    /// Last refresh, CLOCK_MONOTONIC_COARSE. Up to [`REFRESH_MS`](crate::limits::REFRESH_MS) behind the last packet.
+    pub last_seen_ns: u64,
+    /// First packet, same clock.
+    pub created_ns: u64,
+    /// Index into `BACKENDS`.
+    pub backend: u32,
+    /// The generation of that backend when it was chosen; another one there means it vanished.
+    pub backend_generation: u32,
+    /// Idle time-out of the service when the flow began.
+    pub idle_timeout_s: u32,
+    /// A [`FlowState`].
+    pub state: u32,
+    /// Where the client's packets come from: the way back when routing knows none.
+    pub last_hop: NextHop,
+}
+crate::assert_size!(Flow = 48);
+
+/// How far a flow is, which decides its time-out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum FlowState {
+    /// TCP, only SYNs seen from the client.
+    Opening = 0,
+    /// Everything else.
+    Established = 1,
+    /// TCP, a FIN or RST seen from either side.
+    Closing = 2,
+}
+
+// === impl Flow ===
+
+impl Flow {
+    /// Seconds without a packet after which the flow is over.
+    #[inline(always)]
+    pub const fn timeout_s(&self) -> u32 {
+        let idle = self.idle_timeout_s;
+        let limit = if self.state == FlowState::Opening as u32 {
+            crate::limits::TCP_OPENING_TIMEOUT_S
+        } else if self.state == FlowState::Closing as u32 {
+            crate::limits::TCP_CLOSING_TIMEOUT_S
+        } else {
+            idle
+        };
+        if limit < idle { limit } else { idle }
+    }
+
+    /// Whether the flow is over at `now_ns` of the same clock.
+    #[inline(always)]
+    pub const fn is_expired(&self, now_ns: u64) -> bool {
+        now_ns.saturating_sub(self.last_seen_ns) > self.timeout_s() as u64 * 1_000_000_000
+    }
+}
+
+/// A flow as one CPU remembers it, in one direction: everything needed to send a packet on. Two cache lines; the first
+/// decides and addresses the frame, the second rewrites the packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C, align(8))]
+pub struct CacheEntry {
+    /// The packet's source address, see [`Address`].
+    pub source: [u64; 2],
+    /// The packet's destination address.
+    pub destination: [u64; 2],
+    /// See [`cache_tag`].
+    pub tag: u64,
+    /// The low half of the tick when the flow table was last visited.
+    pub refreshed_tick: u32,
+    /// Index into `TRAFFIC`, of this CPU.
+    pub traffic_index: u32,
+    /// The frame's way.
+    pub next_hop: NextHop,
+    /// What replaces the destination (to a backend) or the source (to a client).
+    pub address: Address,
+    /// What replaces the port.
+    pub port_be: u16,
+    /// A [`Direction`].
+    pub direction: u16,
+    /// Folded change of the IPv4 header's sum, decremented TTL included.
+    pub l3_delta: u16,
+    /// Folded change of the transport's sum.
+    pub l4_delta: u16,
+    /// Zero.
+    pub reserved: [u64; 5],
+}
+crate::assert_size!(CacheEntry = 128);
+
+/// Which way a packet of a flow goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+pub enum Direction {
+    /// Destination rewritten.
+    ToBackend = 0,
+    /// Source rewritten.
+    ToClient = 1,
+}
+
+/// Ports, protocol and epoch in one word, so that one compare also rejects what an older epoch left. `ports` are as
+/// they lie in the packet. The epoch's low 24 bits count, and never are 0, which is what an empty entry has.
+#[inline(always)]
+pub const fn cache_tag(ports: u32, protocol: u8, epoch: u32) -> u64 {
+    ports as u64 | (protocol as u64) << 32 | (epoch as u64) << 40
+}
+
+/// The epoch after `epoch`: 24 bits, never 0.
+pub const fn next_epoch(epoch: u32) -> u32 {
+    let next = (epoch + 1) & 0x00ff_ffff;
+    if next == 0 { 1 } else { next }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_outs_follow_the_state_but_never_exceed_the_service() {
+        let flow = |state: FlowState, idle_timeout_s| Flow {
+            state: state as u32,
+            idle_timeout_s,
+            ..Flow::default()
+        };
+        assert_eq!(flow(FlowState::Opening, 1800).timeout_s(), 60);
+        assert_eq!(flow(FlowState::Established, 1800).timeout_s(), 1800);
+        assert_eq!(flow(FlowState::Closing, 1800).timeout_s(), 30);
+        assert_eq!(flow(FlowState::Closing, 5).timeout_s(), 5);
+        assert!(!flow(FlowState::Established, 1).is_expired(1_000_000_000));
+        assert!(flow(FlowState::Established, 1).is_expired(1_000_000_001));
+    }
+
+    #[test]
+    fn epochs_skip_zero() {
+        assert_eq!(next_epoch(1), 2);
+        assert_eq!(next_epoch(0x00ff_ffff), 1);
+        assert_ne!(cache_tag(0, 0, next_epoch(0)), 0);
+    }
+}

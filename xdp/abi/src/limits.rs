@@ -1,0 +1,64 @@
+//! Every size of the data plane, together.
+
+/// Frontends (VIP, port, protocol).
+pub const MAX_SERVICES: u32 = 4096;
+
+/// Pairs of frontend and backend over all services; 2 MiB of counters per CPU. The identifier 0 is nobody's.
+pub const MAX_BACKENDS: u32 = 32_768;
+
+/// Slots of one Maglev table. A prime, as the algorithm wants; shares of up to 40 backends are exact to one per cent,
+/// and a table is one 8 KiB value, so 4096 services take 33 MiB where the paper's 65537 would take half a gigabyte.
+pub const MAGLEV_SLOTS: u32 = 4093;
+
+/// Backends of one frontend that can have weight: above this Maglev's shares are off by more than ten per cent.
+pub const MAX_BACKENDS_PER_SERVICE: u32 = 409;
+
+/// Tables beyond one per service. A changed service gets a fresh table and its old one rests at the end of this
+/// queue, so no packet reads a table while it is being written.
+pub const SPARE_TABLES: u32 = 64;
+
+/// Maglev tables in all.
+pub const MAX_TABLES: u32 = MAX_SERVICES + SPARE_TABLES;
+
+/// Owned VIPs.
+pub const MAX_VIPS: u32 = 4096;
+
+/// Links with the program attached.
+pub const MAX_LINKS: u32 = 256;
+
+/// Frontends that may share one backend address, port and protocol. A reply tries them in turn.
+pub const MAX_SERVICES_PER_ENDPOINT: usize = 30;
+
+/// Default of the flow table.
+pub const DEFAULT_MAX_FLOWS: u32 = 1_048_576;
+
+/// Smallest flow table: the kernel's LRU moves entries in batches per CPU and behaves badly below this.
+pub const MIN_MAX_FLOWS: u32 = 4096;
+
+/// Largest flow cache of one CPU: 16 MiB.
+pub const MAX_CACHE_SLOTS: u32 = 131_072;
+
+/// Smallest flow cache of one CPU.
+pub const MIN_CACHE_SLOTS: u32 = 4096;
+
+/// IPv6 extension headers looked through before a packet counts as malformed. Real packets carry one or two.
+pub const MAX_EXTENSION_HEADERS: usize = 6;
+
+/// A cached flow visits the flow table once in this time, which is how long a flow can look idle while it is not.
+pub const REFRESH_MS: u32 = 1000;
+
+/// New flows one CPU may write to the flow table per second. Beyond it flows live in the CPU's cache only, so a SYN
+/// flood cannot push established flows out of the table: 100k/s at 246 ns cost a fortieth of a core.
+pub const NEW_FLOWS_PER_SECOND_PER_CPU: u32 = 100_000;
+
+/// ICMP answers (port unreachable) one CPU may send per second, RFC 1812 section 4.3.2.8 and RFC 4443 section 2.4 (f).
+pub const ICMP_ERRORS_PER_SECOND_PER_CPU: u32 = 1000;
+
+/// A TCP flow of which only SYNs were seen.
+pub const TCP_OPENING_TIMEOUT_S: u32 = 60;
+
+/// A TCP flow that saw a FIN or RST. A side that still sends keeps it alive.
+pub const TCP_CLOSING_TIMEOUT_S: u32 = 30;
+
+const _: () = assert!(MAX_BACKENDS <= u16::MAX as u32 + 1);
+const _: () = assert!(MAX_TABLES < u16::MAX as u32);

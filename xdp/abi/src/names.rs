@@ -1,0 +1,44 @@
+//! Names of the program and its maps: symbols in the object, files in the pin directory.
+
+/// The XDP program.
+pub const PROGRAM: &str = "sluice";
+
+/// [`Control`](crate::program::Control), one entry.
+pub const CONTROL: &str = "CONTROL";
+/// [`Filter`](crate::filter::Filter), one entry.
+pub const FILTER: &str = "FILTER";
+/// Owned VIPs: [`Address`](crate::address::Address) → `u32`, unused.
+pub const VIPS: &str = "VIPS";
+/// [`ServiceKey`](crate::program::ServiceKey) → [`Service`](crate::program::Service).
+pub const SERVICES: &str = "SERVICES";
+/// Service identifier → [`ServiceKey`](crate::program::ServiceKey).
+pub const FRONTENDS: &str = "FRONTENDS";
+/// Table number → [`MaglevTable`](crate::program::MaglevTable).
+pub const TABLES: &str = "TABLES";
+/// Backend identifier → [`Backend`](crate::program::Backend).
+pub const BACKENDS: &str = "BACKENDS";
+/// Backend identifier → [`NextHop`](crate::flow::NextHop).
+pub const NEXT_HOPS: &str = "NEXT_HOPS";
+/// [`EndpointKey`](crate::program::EndpointKey) → [`Endpoint`](crate::program::Endpoint).
+pub const ENDPOINTS: &str = "ENDPOINTS";
+/// Attached links: interface index → `u32`, unused.
+pub const LINKS: &str = "LINKS";
+/// [`FlowKey`](crate::flow::FlowKey) → [`Flow`](crate::flow::Flow).
+pub const FLOWS: &str = "FLOWS";
+/// `cpu × slots + slot` → [`CacheEntry`](crate::flow::CacheEntry).
+pub const CACHE: &str = "CACHE";
+/// CPU → [`CpuState`](crate::counter::CpuState).
+pub const CPUS: &str = "CPUS";
+/// `cpu × MAX_BACKENDS + backend` → [`Traffic`](crate::counter::Traffic).
+pub const TRAFFIC: &str = "TRAFFIC";
+/// Service identifier → [`Traffic`](crate::counter::Traffic) of backends it no longer has; user space's own.
+pub const RETIRED: &str = "RETIRED";
+
+/// Every map, in no order.
+pub const MAPS: [&str; 15] = [
+    CONTROL, FILTER, VIPS, SERVICES, FRONTENDS, TABLES, BACKENDS, NEXT_HOPS, ENDPOINTS, LINKS,
+    FLOWS, CACHE, CPUS, TRAFFIC, RETIRED,
+];
+
+/// A constant of the program: slots in one CPU's cache, a power of two.
+pub const CACHE_SLOTS: &str = "CACHE_SLOTS";

@@ -1,0 +1,183 @@
+//! From a client to a VIP.
+
+use aya_ebpf::helpers::bpf_ktime_get_coarse_ns;
+use sluice_xdp_abi::drop_reason::DropReason;
+use sluice_xdp_abi::flow::{Direction, Flow, FlowKey, FlowState, NextHop};
+use sluice_xdp_abi::hash::{pair, slot, unpair};
+use sluice_xdp_abi::limits::MAGLEV_SLOTS;
+use sluice_xdp_abi::program::{Backend, NO_TABLE, NoBackend, Service, ServiceKey};
+
+use crate::cache::{CacheKey, Rewrite, traffic_index};
+use crate::cpu::Cpu;
+use crate::echo::echo;
+use crate::header::swap_macs;
+use crate::maps::{BACKENDS, FLOWS, NEXT_HOPS, SERVICES, TABLES, TRAFFIC, VIPS};
+use crate::memory::load;
+use crate::packet::{FIN, Kind, Packet, RST, SYN, TCP};
+use crate::reject::reject;
+use crate::rewrite::send;
+
+/// Decides over a packet whose destination may be a VIP; `None` when it turns out not to be one.
+#[inline(always)]
+pub fn to_vip(cpu: &Cpu, packet: &Packet, key: &CacheKey) -> Option<u32> {
+    if packet.kind != Kind::Transport {
+        return unbalanced(cpu, packet);
+    }
+    let flow_key = FlowKey {
+        client: unpair(&packet.source),
+        vip: unpair(&packet.destination),
+        client_port_be: packet.source_port_be(),
+        vip_port_be: packet.destination_port_be(),
+        protocol: u32::from(packet.protocol),
+    };
+    // SAFETY: a plain helper call.
+    let now_ns = unsafe { bpf_ktime_get_coarse_ns() };
+    if let Some(flow) = FLOWS.get_ptr_mut(&flow_key) {
+        // SAFETY: the element stays allocated for the run; torn updates by another CPU cost at worst a new choice.
+        let flow = unsafe { &mut *flow };
+        if let Some((id, backend)) = chosen(packet, flow, now_ns) {
+            touch(packet, flow, now_ns);
+            return Some(to_backend(cpu, packet, key, id, backend));
+        }
+    }
+    let service_key = ServiceKey {
+        vip: flow_key.vip,
+        port_be: flow_key.vip_port_be,
+        protocol: u16::from(packet.protocol),
+    };
+    // SAFETY: user space replaces elements and never changes them in place.
+    let Some(service) = (unsafe { SERVICES.get(&service_key) }) else {
+        VIPS.get_ptr(&flow_key.vip)?;
+        return Some(reject(cpu, packet, DropReason::NoService));
+    };
+    Some(new_flow(cpu, packet, key, &flow_key, service, now_ns))
+}
+
+/// The flow's backend, if the flow and the backend still stand. A SYN on a flow that was closing is a new connection
+/// on old ports, and may be sent elsewhere.
+#[inline(always)]
+fn chosen(packet: &Packet, flow: &Flow, now_ns: u64) -> Option<(u32, &'static Backend)> {
+    let is_reopened = packet.tcp_flags & SYN != 0 && flow.state == FlowState::Closing as u32;
+    if is_reopened || flow.is_expired(now_ns) {
+        return None;
+    }
+    let backend = BACKENDS.get(flow.backend)?;
+    let stands = backend.used != 0 && backend.generation == flow.backend_generation;
+    if stands { Some((flow.backend, backend)) } else { None }
+}
+
+#[inline(always)]
+fn touch(packet: &Packet, flow: &mut Flow, now_ns: u64) {
+    flow.last_seen_ns = now_ns;
+    if packet.tcp_flags & (FIN | RST) != 0 {
+        flow.state = FlowState::Closing as u32;
+    } else if flow.state == FlowState::Opening as u32 && packet.tcp_flags & SYN == 0 {
+        flow.state = FlowState::Established as u32;
+    }
+}
+
+/// Chooses a backend and remembers it, unless the gate is shut.
+#[inline(always)]
+fn new_flow(
+    cpu: &Cpu,
+    packet: &Packet,
+    key: &CacheKey,
+    flow_key: &FlowKey,
+    service: &Service,
+    now_ns: u64,
+) -> u32 {
+    let Some((id, backend)) = choose(service, key.hash) else {
+        if service.no_backend == NoBackend::Drop as u32 {
+            return cpu.drop(DropReason::NoBackend);
+        }
+        return reject(cpu, packet, DropReason::NoBackend);
+    };
+    let is_opening = packet.protocol == TCP && packet.tcp_flags & (SYN | FIN | RST) == SYN;
+    let state = if is_opening { FlowState::Opening } else { FlowState::Established };
+    let flow = Flow {
+        last_seen_ns: now_ns,
+        created_ns: now_ns,
+        backend: id,
+        backend_generation: backend.generation,
+        idle_timeout_s: service.idle_timeout_s,
+        state: state as u32,
+        last_hop: last_hop(cpu, packet),
+    };
+    if let Some(traffic) = TRAFFIC.get_ptr_mut(traffic_index(cpu, id)) {
+        // SAFETY: this CPU's own element.
+        unsafe { (*traffic).new_flows += 1 };
+    }
+    if !cpu.state().flow_gate.take(cpu.tick(), cpu.control.new_flows_per_tick) {
+        cpu.state().gated_flows += 1;
+        remember_reply(cpu, packet, backend, id, flow.last_hop);
+    } else if FLOWS.insert(flow_key, &flow, 0).is_err() {
+        cpu.state().failed_flows += 1;
+        remember_reply(cpu, packet, backend, id, flow.last_hop);
+    }
+    to_backend(cpu, packet, key, id, backend)
+}
+
+#[inline(always)]
+fn choose(service: &Service, hash: u64) -> Option<(u32, &'static Backend)> {
+    if service.table == NO_TABLE {
+        return None;
+    }
+    let table = TABLES.get(u32::from(service.table))?;
+    let id = u32::from(*table.slots.get(slot(hash, MAGLEV_SLOTS) as usize)?);
+    let backend = BACKENDS.get(id)?;
+    if backend.used != 0 { Some((id, backend)) } else { None }
+}
+
+/// Back to where this packet came from.
+#[inline(always)]
+fn last_hop(cpu: &Cpu, packet: &Packet) -> NextHop {
+    // SAFETY: the first 34 octets are in the frame since `parse`.
+    let macs = unsafe { load(packet.data) };
+    NextHop { link_index: cpu.ingress(), macs: swap_macs(macs) }
+}
+
+/// For a flow that is not in the table: its replies will most likely come to this CPU, soon.
+#[inline(always)]
+fn remember_reply(cpu: &Cpu, packet: &Packet, backend: &Backend, id: u32, next_hop: NextHop) {
+    let ports = u32::from(backend.port_be) | u32::from(packet.source_port_be()) << 16;
+    let key = CacheKey::new(pair(&backend.address), packet.source, ports, packet.protocol);
+    let rewrite = Rewrite {
+        direction: Direction::ToClient,
+        address: unpair(&packet.destination),
+        port_be: packet.destination_port_be(),
+        backend: id,
+        next_hop,
+    };
+    key.fill(cpu, &rewrite);
+}
+
+#[inline(always)]
+fn to_backend(cpu: &Cpu, packet: &Packet, key: &CacheKey, id: u32, backend: &Backend) -> u32 {
+    let Some(next_hop) = NEXT_HOPS.get(id).filter(|hop| hop.link_index != 0) else {
+        return cpu.drop(DropReason::NoNextHop);
+    };
+    let rewrite = Rewrite {
+        direction: Direction::ToBackend,
+        address: backend.address,
+        port_be: backend.port_be,
+        backend: id,
+        next_hop: *next_hop,
+    };
+    match key.fill(cpu, &rewrite) {
+        Some(entry) => send(cpu, packet, entry),
+        None => cpu.drop(DropReason::Malformed),
+    }
+}
+
+/// What reaches an owned VIP and is neither TCP nor UDP. The kernel's stack sees only what resolves neighbours.
+#[inline(always)]
+fn unbalanced(cpu: &Cpu, packet: &Packet) -> Option<u32> {
+    VIPS.get_ptr(unpair(&packet.destination))?;
+    match packet.kind {
+        Kind::Icmp => echo(cpu, packet),
+        Kind::Fragment => Some(cpu.drop(DropReason::Fragment)),
+        Kind::VlanTagged => Some(cpu.drop(DropReason::VlanTagged)),
+        Kind::Other => Some(cpu.drop(DropReason::Protocol)),
+        Kind::Malformed | Kind::Transport => Some(cpu.drop(DropReason::Malformed)),
+    }
+}

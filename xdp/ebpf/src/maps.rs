@@ -1,0 +1,57 @@
+//! The maps, by the names that `sluice_xdp_abi::names` gives user space.
+//!
+//! Sizes that depend on the machine or on the configuration (`FLOWS`, `CACHE`, `CPUS`, `TRAFFIC`) are set by the loader.
+
+use aya_ebpf::Global;
+use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap};
+use aya_ebpf::macros::btf_map;
+use sluice_xdp_abi::address::Address;
+use sluice_xdp_abi::counter::{CpuState, Traffic};
+use sluice_xdp_abi::filter::Filter;
+use sluice_xdp_abi::flow::{CacheEntry, Flow, FlowKey, NextHop};
+use sluice_xdp_abi::limits::{
+    DEFAULT_MAX_FLOWS, MAX_BACKENDS, MAX_LINKS, MAX_SERVICES, MAX_TABLES, MAX_VIPS, MIN_CACHE_SLOTS,
+};
+use sluice_xdp_abi::program::{
+    Backend, Control, Endpoint, EndpointKey, MaglevTable, Service, ServiceKey,
+};
+
+/// Hash maps small in practice are not preallocated: they take what they hold.
+const NO_PREALLOC: usize = aya_ebpf::bindings::BPF_F_NO_PREALLOC as usize;
+
+/// Slots of one CPU's part of `CACHE`, a power of two; set by the loader.
+#[unsafe(no_mangle)]
+pub static CACHE_SLOTS: Global<u32> = Global::new(MIN_CACHE_SLOTS);
+
+#[btf_map]
+pub static CONTROL: Array<Control, 1> = Array::new();
+#[btf_map]
+pub static FILTER: Array<Filter, 1> = Array::new();
+#[btf_map]
+pub static VIPS: HashMap<Address, u32, { MAX_VIPS as usize }, NO_PREALLOC> = HashMap::new();
+#[btf_map]
+pub static SERVICES: HashMap<ServiceKey, Service, { MAX_SERVICES as usize }, NO_PREALLOC> =
+    HashMap::new();
+#[btf_map]
+pub static FRONTENDS: Array<ServiceKey, { MAX_SERVICES as usize }> = Array::new();
+#[btf_map]
+pub static TABLES: Array<MaglevTable, { MAX_TABLES as usize }> = Array::new();
+#[btf_map]
+pub static BACKENDS: Array<Backend, { MAX_BACKENDS as usize }> = Array::new();
+#[btf_map]
+pub static NEXT_HOPS: Array<NextHop, { MAX_BACKENDS as usize }> = Array::new();
+#[btf_map]
+pub static ENDPOINTS: HashMap<EndpointKey, Endpoint, { MAX_BACKENDS as usize }, NO_PREALLOC> =
+    HashMap::new();
+#[btf_map]
+pub static LINKS: HashMap<u32, u32, { MAX_LINKS as usize }, NO_PREALLOC> = HashMap::new();
+#[btf_map]
+pub static FLOWS: LruHashMap<FlowKey, Flow, { DEFAULT_MAX_FLOWS as usize }> = LruHashMap::new();
+#[btf_map]
+pub static CACHE: Array<CacheEntry, { MIN_CACHE_SLOTS as usize }> = Array::new();
+#[btf_map]
+pub static CPUS: Array<CpuState, 1> = Array::new();
+#[btf_map]
+pub static TRAFFIC: Array<Traffic, { MAX_BACKENDS as usize }> = Array::new();
+#[btf_map]
+pub static RETIRED: Array<Traffic, { MAX_SERVICES as usize }> = Array::new();

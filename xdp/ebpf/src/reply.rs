@@ -1,0 +1,132 @@
+//! From a backend to a client.
+
+use aya_ebpf::bindings::{BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup as FibParameters};
+use aya_ebpf::helpers::{bpf_fib_lookup, bpf_ktime_get_coarse_ns};
+use sluice_xdp_abi::address::Address;
+use sluice_xdp_abi::drop_reason::DropReason;
+use sluice_xdp_abi::flow::{Direction, Flow, FlowKey, FlowState, NextHop};
+use sluice_xdp_abi::hash::unpair;
+use sluice_xdp_abi::limits::MAX_SERVICES_PER_ENDPOINT;
+use sluice_xdp_abi::program::{EndpointKey, ServiceKey};
+
+use crate::cache::{CacheKey, Rewrite};
+use crate::cpu::Cpu;
+use crate::header::swap_macs;
+use crate::maps::{BACKENDS, ENDPOINTS, FLOWS, FRONTENDS, LINKS};
+use crate::packet::{FIN, Packet, RST};
+use crate::rewrite::send;
+
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
+
+/// Decides over a packet whose source may be a backend; `None` when it belongs to no flow of ours.
+#[inline(always)]
+pub fn from_backend(cpu: &Cpu, packet: &Packet, key: &CacheKey) -> Option<u32> {
+    let source = unpair(&packet.source);
+    let endpoint_key = EndpointKey {
+        address: source,
+        port_be: packet.source_port_be(),
+        protocol: u16::from(packet.protocol),
+    };
+    // SAFETY: user space replaces elements and never changes them in place.
+    let endpoint = unsafe { ENDPOINTS.get(&endpoint_key) }?;
+    let mut flow_key = FlowKey {
+        client: unpair(&packet.destination),
+        vip: Address::default(),
+        client_port_be: packet.destination_port_be(),
+        vip_port_be: 0,
+        protocol: u32::from(packet.protocol),
+    };
+    for index in 0..MAX_SERVICES_PER_ENDPOINT {
+        if index as u32 >= endpoint.count {
+            break;
+        }
+        let service = *endpoint.services.get(index)?;
+        let frontend = FRONTENDS.get(u32::from(service))?;
+        flow_key.vip = frontend.vip;
+        flow_key.vip_port_be = frontend.port_be;
+        if let Some(flow) = FLOWS.get_ptr_mut(&flow_key) {
+            // SAFETY: as in `forward`.
+            let flow = unsafe { &mut *flow };
+            if is_from(flow, &source, packet.source_port_be()) {
+                return Some(to_client(cpu, packet, key, flow, frontend));
+            }
+        }
+    }
+    None
+}
+
+/// Whether the flow was given to the endpoint this packet comes from.
+#[inline(always)]
+fn is_from(flow: &Flow, source: &Address, source_port_be: u16) -> bool {
+    let Some(backend) = BACKENDS.get(flow.backend) else {
+        return false;
+    };
+    let [a, b, c, d] = backend.address.words;
+    let [e, f, g, h] = source.words;
+    let differs = (a ^ e) | (b ^ f) | (c ^ g) | (d ^ h);
+    differs == 0
+        && backend.port_be == source_port_be
+        && backend.used != 0
+        && backend.generation == flow.backend_generation
+}
+
+#[inline(always)]
+fn to_client(
+    cpu: &Cpu,
+    packet: &Packet,
+    key: &CacheKey,
+    flow: &mut Flow,
+    frontend: &ServiceKey,
+) -> u32 {
+    // SAFETY: a plain helper call.
+    flow.last_seen_ns = unsafe { bpf_ktime_get_coarse_ns() };
+    if packet.tcp_flags & (FIN | RST) != 0 {
+        flow.state = FlowState::Closing as u32;
+    }
+    let next_hop = route(cpu, packet, &frontend.vip).unwrap_or(flow.last_hop);
+    let rewrite = Rewrite {
+        direction: Direction::ToClient,
+        address: frontend.vip,
+        port_be: frontend.port_be,
+        backend: flow.backend,
+        next_hop,
+    };
+    match key.fill(cpu, &rewrite) {
+        Some(entry) => send(cpu, packet, entry),
+        None => cpu.drop(DropReason::Malformed),
+    }
+}
+
+/// The kernel's way from the VIP to the client, when it knows one over a link we are attached to. Elsewhere a driver
+/// may not take our frames.
+#[inline(always)]
+fn route(cpu: &Cpu, packet: &Packet, vip: &Address) -> Option<NextHop> {
+    let client = unpair(&packet.destination);
+    // SAFETY: all zeroes is a valid value of this plain C structure.
+    let mut parameters: FibParameters = unsafe { core::mem::zeroed() };
+    parameters.ifindex = cpu.ingress();
+    parameters.l4_protocol = packet.protocol;
+    if packet.is_v4 {
+        parameters.family = AF_INET;
+        parameters.__bindgen_anon_3.ipv4_src = vip.last_word();
+        parameters.__bindgen_anon_4.ipv4_dst = client.last_word();
+    } else {
+        parameters.family = AF_INET6;
+        parameters.__bindgen_anon_3.ipv6_src = vip.words;
+        parameters.__bindgen_anon_4.ipv6_dst = client.words;
+    }
+    let size = size_of::<FibParameters>() as i32;
+    // SAFETY: the context is the one the program was given, the parameters live on the stack.
+    let result = unsafe { bpf_fib_lookup(cpu.context_ptr(), &raw mut parameters, size, 0) };
+    if result != i64::from(BPF_FIB_LKUP_RET_SUCCESS) {
+        return None;
+    }
+    LINKS.get_ptr(parameters.ifindex)?;
+    // The two MACs lie behind each other, source first; read as aligned words, which is all the stack allows.
+    const MACS: usize = core::mem::offset_of!(FibParameters, smac);
+    const { assert!(MACS % 4 == 0 && core::mem::offset_of!(FibParameters, dmac) == MACS + 6) };
+    // SAFETY: twelve octets inside the structure, aligned to four.
+    let macs = unsafe { (&raw const parameters).byte_add(MACS).cast::<[u32; 3]>().read() };
+    Some(NextHop { link_index: parameters.ifindex, macs: swap_macs(macs) })
+}

@@ -1,0 +1,140 @@
+//! Between the vocabulary of std and the bytes of the ABI.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use sluice_xdp_abi as abi;
+use sluice_xdp_abi::address::Address;
+use sluice_xdp_abi::program::{EndpointKey, ServiceKey};
+
+use crate::types::{Counters, Frontend, NextHop, NoBackend, Protocol, Traffic};
+
+const TCP: u16 = 6;
+const UDP: u16 = 17;
+
+pub(crate) fn address(ip: IpAddr) -> Address {
+    match ip {
+        IpAddr::V4(v4) => Address::v4(v4.octets()),
+        IpAddr::V6(v6) => Address::v6(v6.octets()),
+    }
+}
+
+pub(crate) fn ip(address: &Address) -> IpAddr {
+    let v6 = Ipv6Addr::from(address.octets());
+    // An IPv6 VIP in ::ffff:0:0/96 cannot exist on a wire (RFC 4291 section 2.5.5.2), so nothing is mistaken.
+    if address.is_v4() { v6.to_canonical() } else { IpAddr::V6(v6) }
+}
+
+fn protocol_number(protocol: Protocol) -> u16 {
+    match protocol {
+        Protocol::Tcp => TCP,
+        Protocol::Udp => UDP,
+    }
+}
+
+pub(crate) fn service_key(frontend: &Frontend) -> ServiceKey {
+    ServiceKey {
+        vip: address(frontend.vip),
+        port_be: frontend.port.to_be(),
+        protocol: protocol_number(frontend.protocol),
+    }
+}
+
+/// `None` for a protocol of a newer version.
+pub(crate) fn frontend(key: &ServiceKey) -> Option<Frontend> {
+    let protocol = match key.protocol {
+        TCP => Protocol::Tcp,
+        UDP => Protocol::Udp,
+        _ => return None,
+    };
+    Some(Frontend { vip: ip(&key.vip), port: u16::from_be(key.port_be), protocol })
+}
+
+pub(crate) fn endpoint_key(backend: SocketAddr, protocol: Protocol) -> EndpointKey {
+    EndpointKey {
+        address: address(backend.ip()),
+        port_be: backend.port().to_be(),
+        protocol: protocol_number(protocol),
+    }
+}
+
+pub(crate) fn socket(backend: &abi::program::Backend) -> SocketAddr {
+    SocketAddr::new(ip(&backend.address), u16::from_be(backend.port_be))
+}
+
+/// A backend's address without what a socket address has beyond address and port (scope, flow label).
+pub(crate) fn plain_socket(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip(), address.port())
+}
+
+pub(crate) fn next_hop(hop: Option<&NextHop>) -> abi::flow::NextHop {
+    let Some(hop) = hop else {
+        return abi::flow::NextHop::default();
+    };
+    let [a, b, c, d, e, f] = hop.destination_mac;
+    let [g, h, i, j, k, l] = hop.source_mac;
+    let macs = [[a, b, c, d], [e, f, g, h], [i, j, k, l]].map(u32::from_ne_bytes);
+    abi::flow::NextHop { link_index: hop.link_index, macs }
+}
+
+pub(crate) fn no_backend(policy: NoBackend) -> u32 {
+    match policy {
+        NoBackend::Reject => abi::program::NoBackend::Reject as u32,
+        NoBackend::Drop => abi::program::NoBackend::Drop as u32,
+    }
+}
+
+pub(crate) fn no_backend_policy(number: u32) -> NoBackend {
+    if number == abi::program::NoBackend::Drop as u32 { NoBackend::Drop } else { NoBackend::Reject }
+}
+
+/// Whole seconds, rounded up, at least one.
+pub(crate) fn seconds(duration: Duration) -> u32 {
+    let whole = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
+    u32::try_from(whole.max(1)).unwrap_or(u32::MAX)
+}
+
+pub(crate) fn counters(traffic: &abi::counter::Traffic) -> Counters {
+    Counters {
+        to_backends: Traffic {
+            packets: traffic.to_backend_packets,
+            bytes: traffic.to_backend_bytes,
+        },
+        to_clients: Traffic { packets: traffic.to_client_packets, bytes: traffic.to_client_bytes },
+        new_flows: traffic.new_flows,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_come_back() {
+        for text in ["203.0.113.10", "2001:db8:113::10", "::", "0.0.0.0"] {
+            let wanted: IpAddr = text.parse().unwrap();
+            assert_eq!(ip(&address(wanted)), wanted);
+        }
+    }
+
+    #[test]
+    fn next_hops_lie_as_in_a_frame() {
+        let hop = NextHop {
+            link_index: 7,
+            source_mac: [7, 8, 9, 10, 11, 12],
+            destination_mac: [1, 2, 3, 4, 5, 6],
+        };
+        let shared = next_hop(Some(&hop));
+        let bytes: Vec<u8> = shared.macs.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        assert_eq!(bytes, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
+        assert_eq!(next_hop(None).link_index, 0);
+    }
+
+    #[test]
+    fn time_outs_are_whole_seconds() {
+        assert_eq!(seconds(Duration::ZERO), 1);
+        assert_eq!(seconds(Duration::from_millis(1500)), 2);
+        assert_eq!(seconds(Duration::from_secs(300)), 300);
+        assert_eq!(seconds(Duration::MAX), u32::MAX);
+    }
+}

@@ -1,0 +1,146 @@
+//! The maps, typed.
+
+use std::os::fd::{AsFd as _, BorrowedFd};
+
+use aya::Ebpf;
+use aya::maps::{Array, HashMap, IterableMap as _, MapData, MapError};
+use sluice_xdp_abi::address::Address;
+use sluice_xdp_abi::counter::{CpuState, Traffic};
+use sluice_xdp_abi::filter::Filter;
+use sluice_xdp_abi::flow::{Flow, FlowKey, NextHop};
+use sluice_xdp_abi::names;
+use sluice_xdp_abi::program::{
+    Backend, Control, Endpoint, EndpointKey, MaglevTable, Service, ServiceKey,
+};
+
+use crate::error::{MapFailure, OpenError};
+use crate::shared::{Plain, Shared};
+
+/// Every map of the program that user space touches.
+pub(crate) struct Maps {
+    pub(crate) control: Table<Control>,
+    pub(crate) filter: Table<Filter>,
+    pub(crate) vips: Set<Address, u32>,
+    pub(crate) services: Set<ServiceKey, Service>,
+    pub(crate) frontends: Table<ServiceKey>,
+    pub(crate) tables: Table<MaglevTable>,
+    pub(crate) backends: Table<Backend>,
+    pub(crate) next_hops: Table<NextHop>,
+    pub(crate) endpoints: Set<EndpointKey, Endpoint>,
+    pub(crate) links: Set<u32, u32>,
+    pub(crate) flows: Set<FlowKey, Flow>,
+    pub(crate) cpus: Table<CpuState>,
+    pub(crate) traffic: Table<Traffic>,
+    pub(crate) retired: Table<Traffic>,
+}
+
+/// An array map.
+pub(crate) struct Table<V: Plain> {
+    name: &'static str,
+    map: Array<MapData, Shared<V>>,
+}
+
+/// A hash map.
+pub(crate) struct Set<K: Plain, V: Plain> {
+    name: &'static str,
+    map: HashMap<MapData, Shared<K>, Shared<V>>,
+}
+
+// === impl Maps ===
+
+impl Maps {
+    /// Takes the maps out of a loaded object.
+    pub(crate) fn take(bpf: &mut Ebpf) -> Result<Self, OpenError> {
+        Ok(Self {
+            control: Table::take(bpf, names::CONTROL)?,
+            filter: Table::take(bpf, names::FILTER)?,
+            vips: Set::take(bpf, names::VIPS)?,
+            services: Set::take(bpf, names::SERVICES)?,
+            frontends: Table::take(bpf, names::FRONTENDS)?,
+            tables: Table::take(bpf, names::TABLES)?,
+            backends: Table::take(bpf, names::BACKENDS)?,
+            next_hops: Table::take(bpf, names::NEXT_HOPS)?,
+            endpoints: Set::take(bpf, names::ENDPOINTS)?,
+            links: Set::take(bpf, names::LINKS)?,
+            flows: Set::take(bpf, names::FLOWS)?,
+            cpus: Table::take(bpf, names::CPUS)?,
+            traffic: Table::take(bpf, names::TRAFFIC)?,
+            retired: Table::take(bpf, names::RETIRED)?,
+        })
+    }
+}
+
+fn failure(map: &'static str) -> impl Fn(MapError) -> MapFailure {
+    move |source| MapFailure { map, source: Box::new(source) }
+}
+
+// === impl Table ===
+
+impl<V: Plain> Table<V> {
+    fn take(bpf: &mut Ebpf, name: &'static str) -> Result<Self, OpenError> {
+        let map = bpf.take_map(name).ok_or(OpenError::Incomplete(name))?;
+        Ok(Self { name, map: Array::try_from(map).map_err(failure(name))? })
+    }
+
+    pub(crate) fn get(&self, index: u32) -> Result<V, MapFailure> {
+        Ok(self.map.get(&index, 0).map_err(failure(self.name))?.0)
+    }
+
+    pub(crate) fn set(&mut self, index: u32, value: &V) -> Result<(), MapFailure> {
+        self.map.set(index, Shared(*value), 0).map_err(failure(self.name))
+    }
+
+    /// Number of elements.
+    pub(crate) fn len(&self) -> u32 {
+        self.map.len()
+    }
+}
+
+// === impl Set ===
+
+impl Set<FlowKey, Flow> {
+    /// For calls that aya does not have.
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.map.map().fd().as_fd()
+    }
+}
+
+impl<K: Plain, V: Plain> Set<K, V> {
+    fn take(bpf: &mut Ebpf, name: &'static str) -> Result<Self, OpenError> {
+        let map = bpf.take_map(name).ok_or(OpenError::Incomplete(name))?;
+        Ok(Self { name, map: HashMap::try_from(map).map_err(failure(name))? })
+    }
+
+    pub(crate) fn get(&self, key: &K) -> Result<Option<V>, MapFailure> {
+        match self.map.get(&Shared(*key), 0) {
+            Ok(value) => Ok(Some(value.0)),
+            Err(MapError::KeyNotFound) => Ok(None),
+            Err(error) => Err(failure(self.name)(error)),
+        }
+    }
+
+    pub(crate) fn insert(&mut self, key: &K, value: &V) -> Result<(), MapFailure> {
+        self.map.insert(Shared(*key), Shared(*value), 0).map_err(failure(self.name))
+    }
+
+    /// Removes a key; one that is gone already (an LRU map forgets by itself) is fine.
+    pub(crate) fn remove(&mut self, key: &K) -> Result<(), MapFailure> {
+        match self.map.remove(&Shared(*key)) {
+            Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
+            Err(MapError::SyscallError(error))
+                if error.io_error.raw_os_error() == Some(libc::ENOENT) =>
+            {
+                Ok(())
+            }
+            Err(error) => Err(failure(self.name)(error)),
+        }
+    }
+
+    /// Everything in the map, in no order.
+    pub(crate) fn entries(&self) -> Result<Vec<(K, V)>, MapFailure> {
+        self.map
+            .iter()
+            .map(|entry| entry.map(|(key, value)| (key.0, value.0)).map_err(failure(self.name)))
+            .collect()
+    }
+}

@@ -1,0 +1,245 @@
+//! Loading the program, on new maps or on those of a data plane that is running.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use aya::maps::{Array, Map, MapData, MapInfo};
+use aya::programs::Xdp;
+use aya::{Ebpf, EbpfLoader};
+use nix::time::{ClockId, clock_getres};
+use sluice_xdp_abi::counter::{CpuState, Traffic};
+use sluice_xdp_abi::flow::{CacheEntry, Flow, FlowKey};
+use sluice_xdp_abi::program::{Backend, Control, Endpoint, EndpointKey, MaglevTable, Service};
+use sluice_xdp_abi::{ABI_VERSION, limits, names};
+
+use crate::error::OpenError;
+use crate::index::Index;
+use crate::maps::Maps;
+use crate::shared::Shared;
+use crate::types::Options;
+use crate::{DataPlane, pins};
+
+/// The compiled kernel program.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sluice-xdp.o"));
+
+/// What the pin directory holds.
+enum Found {
+    Nothing,
+    /// A data plane of this version.
+    Ours,
+    /// One that cannot be adopted, and why.
+    Foreign(String),
+}
+
+/// Sizes that the machine and the options decide.
+struct Sizes {
+    cpus: u32,
+    flows: u32,
+    cache_slots: u32,
+}
+
+// === impl DataPlane ===
+
+impl DataPlane {
+    /// Adopts the pinned maps and links when they are of this ABI version, else starts with empty ones. An adopted
+    /// link runs the old program, on the same maps, until [`DataPlane::attach`] is called for it.
+    ///
+    /// # Errors
+    /// Not root, a kernel without BPF, a pin directory that cannot be used.
+    pub fn open(options: &Options) -> Result<Self, OpenError> {
+        pins::prepare(&options.pin_dir)?;
+        let adopted = match inspect(&options.pin_dir) {
+            Found::Nothing => false,
+            Found::Ours => true,
+            Found::Foreign(reason) => {
+                tracing::warn!(
+                    pin_dir = %options.pin_dir.display(), reason,
+                    "cannot adopt the data plane found here; starting with an empty one"
+                );
+                pins::clear(&options.pin_dir)?;
+                false
+            }
+        };
+        let sizes = Sizes::choose(options, adopted)?;
+        let mut bpf = load(&options.pin_dir, &sizes)?;
+        let maps = Maps::take(&mut bpf)?;
+        let mut plane = Self {
+            bpf,
+            maps,
+            control: Control::default(),
+            pin_dir: options.pin_dir.clone(),
+            attach: options.attach,
+            adopted,
+            links: BTreeMap::new(),
+            vips: BTreeSet::new(),
+            index: Index::default(),
+            next_hops: BTreeMap::new(),
+            live_flows: 0,
+        };
+        plane.control = plane.maps.control.get(0)?;
+        plane.take_over()?;
+        tracing::info!(
+            adopted,
+            links = plane.links.len(),
+            frontends = plane.index.services.len(),
+            flows = sizes.flows,
+            cache_slots = sizes.cache_slots,
+            cpus = sizes.cpus,
+            "data plane ready"
+        );
+        Ok(plane)
+    }
+
+    /// Reads back what the maps hold and writes what this version adds.
+    fn take_over(&mut self) -> Result<(), OpenError> {
+        self.vips = self.read_vips()?;
+        self.read_index()?;
+        self.read_links()?;
+        self.rebuild_filter()?;
+        let Control { epoch, .. } = self.control;
+        self.control = control(epoch);
+        self.flush_cache()?;
+        Ok(())
+    }
+}
+
+/// The limits per second and the refresh time, in ticks of this kernel.
+fn control(epoch: u32) -> Control {
+    const NS_PER_S: u64 = 1_000_000_000;
+    // The coarse clock advances once a tick, so its resolution is the tick's length. 4 ms is Debian's.
+    let tick_ns = clock_getres(ClockId::CLOCK_MONOTONIC_COARSE)
+        .map_or(4_000_000, |length| u64::try_from(length.tv_nsec()).unwrap_or(4_000_000))
+        .max(1);
+    let per_tick = |per_second: u32| {
+        u32::try_from(u64::from(per_second) * tick_ns / NS_PER_S).unwrap_or(u32::MAX).max(1)
+    };
+    let refresh_ns = u64::from(limits::REFRESH_MS) * 1_000_000;
+    Control {
+        abi_version: ABI_VERSION,
+        epoch,
+        refresh_ticks: u32::try_from(refresh_ns / tick_ns).unwrap_or(u32::MAX).max(1),
+        new_flows_per_tick: per_tick(limits::NEW_FLOWS_PER_SECOND_PER_CPU),
+        icmp_errors_per_tick: per_tick(limits::ICMP_ERRORS_PER_SECOND_PER_CPU),
+        ..Control::default()
+    }
+}
+
+fn inspect(pin_dir: &Path) -> Found {
+    let control = pin_dir.join(names::CONTROL);
+    if !control.exists() {
+        return match pins::files(pin_dir) {
+            Ok(files) if files.is_empty() => Found::Nothing,
+            _ => Found::Foreign("it is incomplete".to_owned()),
+        };
+    }
+    let version = MapData::from_pin(&control)
+        .and_then(|data| Array::<_, Shared<Control>>::try_from(Map::Array(data)))
+        .and_then(|map| map.get(&0, 0));
+    match version {
+        Ok(Shared(Control { abi_version: ABI_VERSION, .. })) => {}
+        Ok(Shared(Control { abi_version, .. })) => {
+            return Found::Foreign(format!("its version is {abi_version}, ours {ABI_VERSION}"));
+        }
+        Err(error) => return Found::Foreign(error.to_string()),
+    }
+    let misfit = names::MAPS.iter().find(|name| !fits(pin_dir, name));
+    misfit.map_or(Found::Ours, |name| Found::Foreign(format!("its map {name} does not fit")))
+}
+
+/// Whether a pinned map has the layout of this version. The version number says so too; this catches the developer who
+/// forgot to raise it.
+fn fits(pin_dir: &Path, name: &str) -> bool {
+    let value_size = match name {
+        names::SERVICES => size_of::<Service>(),
+        names::TABLES => size_of::<MaglevTable>(),
+        names::BACKENDS => size_of::<Backend>(),
+        names::ENDPOINTS => size_of::<Endpoint>(),
+        names::FLOWS => size_of::<Flow>(),
+        names::CACHE => size_of::<CacheEntry>(),
+        names::CPUS => size_of::<CpuState>(),
+        names::TRAFFIC | names::RETIRED => size_of::<Traffic>(),
+        _ => 0,
+    };
+    let key_size = match name {
+        names::FLOWS => size_of::<FlowKey>(),
+        names::ENDPOINTS => size_of::<EndpointKey>(),
+        _ => 0,
+    };
+    let is = |size: u32, wanted: usize| wanted == 0 || usize::try_from(size) == Ok(wanted);
+    MapInfo::from_pin(pin_dir.join(name))
+        .is_ok_and(|info| is(info.value_size(), value_size) && is(info.key_size(), key_size))
+}
+
+fn load(pin_dir: &Path, sizes: &Sizes) -> Result<Ebpf, OpenError> {
+    let mut loader = EbpfLoader::new();
+    for name in names::MAPS {
+        loader.map_pin_path(name, pin_dir.join(name));
+    }
+    let mut bpf = loader
+        .map_max_entries(names::FLOWS, sizes.flows)
+        .map_max_entries(names::CACHE, sizes.cpus.saturating_mul(sizes.cache_slots))
+        .map_max_entries(names::CPUS, sizes.cpus)
+        .map_max_entries(names::TRAFFIC, sizes.cpus.saturating_mul(limits::MAX_BACKENDS))
+        .override_global(names::CACHE_SLOTS, &sizes.cache_slots, true)
+        .load(OBJECT)
+        .map_err(|error| OpenError::Object(Box::new(error)))?;
+    let program = program(&mut bpf).ok_or(OpenError::Incomplete(names::PROGRAM))?;
+    program.load().map_err(|error| OpenError::Program(Box::new(error)))?;
+    let path = pin_dir.join(names::PROGRAM);
+    pins::unpin(&path)?;
+    program
+        .pin(&path)
+        .map_err(|source| OpenError::PinProgram { path, source: Box::new(source) })?;
+    Ok(bpf)
+}
+
+/// The one program of the object.
+pub(crate) fn program(bpf: &mut Ebpf) -> Option<&mut Xdp> {
+    bpf.program_mut(names::PROGRAM)?.try_into().ok()
+}
+
+// === impl Sizes ===
+
+impl Sizes {
+    fn choose(options: &Options, adopted: bool) -> Result<Self, OpenError> {
+        let cpus = aya::util::nr_cpus().map_err(|(_, error)| OpenError::Cpus(error))?;
+        let cpus = u32::try_from(cpus).unwrap_or(u32::MAX);
+        let flows = options.max_flows.max(limits::MIN_MAX_FLOWS);
+        if !adopted {
+            return Ok(Self { cpus, flows, cache_slots: cache_slots(flows, cpus) });
+        }
+        let entries = |name: &str| {
+            MapInfo::from_pin(options.pin_dir.join(name)).map_or(0, |info| info.max_entries())
+        };
+        let (pinned_flows, cache) = (entries(names::FLOWS), entries(names::CACHE));
+        if pinned_flows != flows {
+            tracing::warn!(
+                wanted = flows,
+                kept = pinned_flows,
+                "the adopted flow table keeps its size until the data plane is removed"
+            );
+        }
+        Ok(Self { cpus, flows: pinned_flows, cache_slots: cache / cpus.max(1) })
+    }
+}
+
+/// Twice what one CPU holds when receive queues spread the flows evenly, for both directions; a power of two.
+fn cache_slots(flows: u32, cpus: u32) -> u32 {
+    let wanted = (flows / cpus.max(1)).saturating_mul(4);
+    let wanted = wanted.clamp(limits::MIN_CACHE_SLOTS, limits::MAX_CACHE_SLOTS);
+    wanted.checked_next_power_of_two().unwrap_or(limits::MAX_CACHE_SLOTS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cache_sizes_are_powers_of_two_within_limits() {
+        for (flows, cpus, slots) in
+            [(4096, 64, 4096), (1 << 20, 2, 131_072), (u32::MAX, 1, 131_072), (50_000, 4, 65_536)]
+        {
+            assert_eq!(cache_slots(flows, cpus), slots, "{flows} flows, {cpus} CPUs");
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! The vocabulary of the data plane's users.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Transport protocol of a frontend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Protocol {
+    /// IP protocol 6.
+    Tcp,
+    /// IP protocol 17.
+    Udp,
+}
+
+/// What a client addresses: the key of everything the data plane balances.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Frontend {
+    /// The virtual address.
+    pub vip: IpAddr,
+    /// The port clients use.
+    pub port: u16,
+    /// Over which transport.
+    pub protocol: Protocol,
+}
+
+/// One backend of a frontend. `weight` 0 means draining: existing flows stay, no new ones arrive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Backend {
+    /// Of the frontend's family.
+    pub address: SocketAddr,
+    /// Share of new flows, relative to the other backends.
+    pub weight: u16,
+}
+
+/// What happens to a new flow when no backend has weight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoBackend {
+    /// TCP RST, ICMP port unreachable: the client knows at once.
+    Reject,
+    /// Silence.
+    Drop,
+}
+
+/// Everything the data plane holds for one frontend. Flows whose backend is absent are picked again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Program {
+    /// In any order; read back by address, without duplicates.
+    pub backends: Vec<Backend>,
+    /// Policy while no backend has weight.
+    pub no_backend: NoBackend,
+    /// Kept in whole seconds, at least one.
+    pub idle_timeout: Duration,
+}
+
+/// Where a frame to a backend goes; resolved ahead of traffic by somebody else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NextHop {
+    /// Egress interface.
+    pub link_index: u32,
+    /// The egress interface's own.
+    pub source_mac: [u8; 6],
+    /// The neighbour's.
+    pub destination_mac: [u8; 6],
+}
+
+/// How XDP may be attached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AttachPolicy {
+    /// Native, and generic where the driver cannot.
+    #[default]
+    Auto,
+    /// In the driver or not at all.
+    Native,
+    /// Behind the driver, for any link.
+    Generic,
+}
+
+/// How XDP is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttachMode {
+    /// In the driver.
+    Native,
+    /// In the kernel's receive path, slower.
+    Generic,
+}
+
+/// Where pins live and how large the tables are.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// A directory on a bpffs, ours alone; bpffs is mounted at its parent when there is none. Pins live as long as that
+    /// mount, so in a namespace of its own mount it from outside.
+    pub pin_dir: PathBuf,
+    /// Size of the flow table; raised to [`MIN_MAX_FLOWS`](sluice_xdp_abi::limits::MIN_MAX_FLOWS) when smaller. An
+    /// adopted table keeps its size.
+    pub max_flows: u32,
+    /// For links attached from now on.
+    pub attach: AttachPolicy,
+}
+
+/// Packets and bytes, summed over CPUs, since the maps were made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Frames.
+    pub packets: u64,
+    /// Octets of whole frames.
+    pub bytes: u64,
+}
+
+/// Counters of one frontend or backend.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// From clients.
+    pub to_backends: Traffic,
+    /// From backends.
+    pub to_clients: Traffic,
+    /// Flows that began.
+    pub new_flows: u64,
+}
+
+/// One reading of every counter.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// What went through each frontend, removed backends included.
+    pub frontends: BTreeMap<Frontend, Counters>,
+    /// What each backend of each frontend had, since it was added.
+    pub backends: BTreeMap<(Frontend, SocketAddr), Counters>,
+    /// Reason name (snake case, stable, used as a metric label) and packets.
+    pub drops: Vec<(&'static str, u64)>,
+    /// Left to the kernel.
+    pub passed: Traffic,
+    /// In the flow table at the last sweep.
+    pub flows: u64,
+}
+
+// === impl Counters ===
+
+impl std::ops::AddAssign for Counters {
+    fn add_assign(&mut self, other: Self) {
+        self.to_backends += other.to_backends;
+        self.to_clients += other.to_clients;
+        self.new_flows += other.new_flows;
+    }
+}
+
+// === impl Traffic ===
+
+impl std::ops::AddAssign for Traffic {
+    fn add_assign(&mut self, other: Self) {
+        self.packets += other.packets;
+        self.bytes += other.bytes;
+    }
+}
