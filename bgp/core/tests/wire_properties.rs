@@ -273,6 +273,28 @@ proptest! {
     }
 
     #[test]
+    fn two_octet_sessions_keep_four_octet_paths(
+        // What a four-octet session may carry, without confederations.
+        path in paths(Codec { as4: true, internal: false, ipv4: true, ipv6: true }),
+        asn in asns(true),
+    ) {
+        let codec = Codec { as4: false, internal: false, ipv4: true, ipv6: false };
+        let aggregator = Some(Aggregator { asn, router_id: Ipv4Addr::new(10, 0, 0, 1) });
+        let attributes = Attributes { aggregator, ..Attributes::originated(path.clone()) };
+        let mut out = BytesMut::new();
+        let prefix = [Ipv4Net::new_assert(Ipv4Addr::new(203, 0, 113, 10), 32)];
+        codec.announce_v4(&attributes, Ipv4Addr::new(192, 0, 2, 1), &prefix, &mut out).unwrap();
+        let messages = decode_all(&codec, out);
+        let [Message::Update(update)] = &messages[..] else { unreachable!() };
+        let read = &update.attributes;
+        prop_assert_eq!(&update.errors, &[]);
+        let read_path = read.as_path.clone().unwrap();
+        let gives = |path: &AsPath| (path.hops(), path.iter().collect::<Vec<_>>());
+        prop_assert_eq!(gives(&read_path), gives(&path));
+        prop_assert_eq!(read.aggregator, aggregator);
+    }
+
+    #[test]
     fn packing_loses_nothing_and_fills_messages(
         codec in codecs(),
         set in codecs().prop_flat_map(attributes),

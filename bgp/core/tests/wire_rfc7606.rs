@@ -231,6 +231,11 @@ fn errors_that_end_the_session() {
             6,
         ),
         ("bad attribute beside withdrawals only (§5.2)", update(PREFIX, &["400101 07"], ""), 6),
+        (
+            "bad attribute beside an MP_REACH_NLRI without prefixes (§5.2)",
+            update("", &["800e15 000201 10 20010db800000000000000000000000a 00", "400101 07"], ""),
+            6,
+        ),
     ];
     for (what, body, subcode) in cases {
         let error = decode(&EXTERNAL, &body).expect_err(what);
@@ -294,6 +299,15 @@ fn the_worst_of_several_errors_counts() {
     let update = decode(&EXTERNAL, &update("", &attributes, PREFIX)).unwrap();
     assert_eq!(update.errors.len(), 2);
     assert_eq!(update.action(), Some(Action::TreatAsWithdraw));
+}
+
+#[test]
+fn wrong_flags_beside_a_milder_fault_withdraw() {
+    // §3 c and h: AGGREGATOR of a wrong length is discarded, but not when its flags are wrong too.
+    let attributes = [ORIGIN, AS_PATH, NEXT_HOP, "400707 0000fde9 0a0000"];
+    let update = decode(&EXTERNAL, &update("", &attributes, PREFIX)).unwrap();
+    assert_eq!(update.action(), Some(Action::TreatAsWithdraw));
+    assert_eq!((update.reach.len(), update.unreach.len()), (0, 1));
 }
 
 #[test]

@@ -85,20 +85,26 @@ impl Collected {
         if let Some(word) = self.seen.get_mut(usize::from(raw.code >> 6)) {
             *word |= 1 << (raw.code & 63);
         }
-        let result = if duplicate {
-            Err(duplicate_fault(raw.code))
-        } else {
-            self.store(codec, raw).and(check_flags(raw))
-        };
-        if let Err((action, subcode, reason)) = result {
-            self.errors.push(AttributeError {
-                attribute: Some(raw.code),
-                action,
-                family: None,
-                notification: Notification::with_data(code::UPDATE, subcode, raw.whole),
-                reason,
-            });
+        if duplicate {
+            self.fault(raw, duplicate_fault(raw.code));
+            return;
         }
+        // Both: the worse of two faults counts (RFC 7606 §3 (h)).
+        for result in [self.store(codec, raw), check_flags(raw)] {
+            if let Err(fault) = result {
+                self.fault(raw, fault);
+            }
+        }
+    }
+
+    fn fault(&mut self, raw: Raw<'_>, (action, subcode, reason): Fault) {
+        self.errors.push(AttributeError {
+            attribute: Some(raw.code),
+            action,
+            family: None,
+            notification: Notification::with_data(code::UPDATE, subcode, raw.whole),
+            reason,
+        });
     }
 
     fn store(&mut self, codec: &Codec, raw: Raw<'_>) -> Result<(), Fault> {

@@ -118,7 +118,8 @@ fn withdraw(attribute: u8, (subcode, data): (u8, Vec<u8>), reason: &'static str)
 fn reset(collected: &mut Collected, has_announced: bool) -> Result<(), DecodeError> {
     // RFC 7606 §5.2: attributes without a prefix they speak of, and an error among them: the prefixes may be what
     // was lost, so withdrawing what we can see is not enough.
-    let headless = !has_announced && !collected.saw(attr::MP_REACH);
+    let mp_empty = collected.mp_reach.as_ref().is_some_and(|r| r.prefixes.is_empty());
+    let headless = !has_announced && (mp_empty || !collected.saw(attr::MP_REACH));
     let unsure = |e: &&mut AttributeError| {
         e.action == Action::SessionReset || (headless && e.action == Action::TreatAsWithdraw)
     };
