@@ -1,5 +1,7 @@
 //! `sluice check`, as an operator runs it.
 
+#![expect(clippy::unwrap_used, reason = "a panic in a test's helper is the report")]
+
 use std::path::PathBuf;
 use std::process::{Command, Output};
 

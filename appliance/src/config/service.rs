@@ -11,6 +11,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+type Value<'a> = toml::de::DeValue<'a>;
+
 /// Longest name of a service: that of a Kubernetes namespace, a slash and a Service, with room for a port's name.
 const MAX_NAME: usize = 160;
 
@@ -90,17 +92,10 @@ fn read(mut section: Section<'_, '_>, report: &mut Report) -> Raw {
     }
     let example = "vips = [\"203.0.113.10\"]";
     let vips = section.list(report, "vips", values::unicast);
-    let no_vip = vips.as_ref().is_some_and(Vec::is_empty);
-    if let Some(listed) = section.required(report, "vips", example, |value| {
-        Ok(value.as_array().is_some_and(|array| array.is_empty()))
-    }) {
-        if no_vip && *listed.get_ref() {
-            report.push(
-                listed.span().start,
-                section.at("vips"),
-                format!("is empty; write {example}"),
-            );
-        }
+    let is_empty = |value: &Value<'_>| Ok(value.as_array().is_some_and(|array| array.is_empty()));
+    let listed = section.required(report, "vips", example, is_empty);
+    if let Some(empty) = listed.filter(|empty| *empty.get_ref()) {
+        report.push(empty.span().start, section.at("vips"), format!("is empty; write {example}"));
     }
     let port = section.required(report, "port", "port = 80", values::port);
     let protocols = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
@@ -188,7 +183,7 @@ fn health(mut table: Section<'_, '_>, report: &mut Report) -> Option<HealthCheck
 }
 
 /// Names end up in logs, metrics and URLs.
-fn name(value: &toml::de::DeValue<'_>) -> Result<String, String> {
+fn name(value: &Value<'_>) -> Result<String, String> {
     let name = values::text(value)?;
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/');
     if name.len() > MAX_NAME {
@@ -201,7 +196,7 @@ fn name(value: &toml::de::DeValue<'_>) -> Result<String, String> {
     Err(format!("\"{name}\" has characters other than letters, digits, - _ . /; write \"{fixed}\""))
 }
 
-fn http_path(value: &toml::de::DeValue<'_>) -> Result<String, String> {
+fn http_path(value: &Value<'_>) -> Result<String, String> {
     let path = values::text(value)?;
     if !path.starts_with('/') {
         return Err(format!("\"{path}\" does not begin with a slash; write \"/{path}\""));
@@ -214,7 +209,7 @@ fn http_path(value: &toml::de::DeValue<'_>) -> Result<String, String> {
     }
 }
 
-fn http_host(value: &toml::de::DeValue<'_>) -> Result<String, String> {
+fn http_host(value: &Value<'_>) -> Result<String, String> {
     let host = values::text(value)?;
     let allowed =
         |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | ':' | '[' | ']' | '_');

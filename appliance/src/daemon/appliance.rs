@@ -87,6 +87,11 @@ impl Appliance {
             Event::Desired(merged) => self.take_desired(merged),
             Event::Health(reports) => self.take_reports(reports),
             Event::NextHops(resolutions) => self.resolutions = resolutions,
+            Event::Routing => {
+                if let Err(error) = self.data_plane.flush_cache().await {
+                    self.complain(format!("cannot renew cached ways: {error:#}"));
+                }
+            }
             Event::Links(links) => {
                 self.links = links;
                 self.sync_links().await;

@@ -25,6 +25,8 @@ pub(super) enum Event {
     Health(Reports),
     /// A way to a backend changed.
     NextHops(Arc<BTreeMap<IpAddr, Resolution>>),
+    /// Ways to somewhere have changed: what the data plane has cached of them no longer holds.
+    Routing,
     /// A link came, went or changed.
     Links(Arc<BTreeMap<u32, Link>>),
     /// A session changed.
@@ -53,6 +55,7 @@ pub(super) struct Wakeups {
     health: watch::Receiver<Reports>,
     next_hops: watch::Receiver<Arc<BTreeMap<IpAddr, Resolution>>>,
     links: watch::Receiver<Arc<BTreeMap<u32, Link>>>,
+    routing: watch::Receiver<u64>,
     peers: Option<watch::Receiver<Vec<PeerStatus>>>,
     tick: Interval,
 }
@@ -81,6 +84,7 @@ impl Wakeups {
             health: appliance.checks.subscribe(),
             next_hops: appliance.netlink.resolutions(),
             links: appliance.netlink.links(),
+            routing: appliance.netlink.routing_epoch(),
             peers: None,
             tick,
         };
@@ -114,6 +118,7 @@ impl Wakeups {
             read = latest(&mut self.desired) => read.map_or(Event::Lost("the ledger"), Event::Desired),
             read = latest(&mut self.links) => read.map_or(Event::Lost("netlink"), Event::Links),
             read = latest(&mut self.next_hops) => read.map_or(Event::Lost("netlink"), Event::NextHops),
+            read = latest(&mut self.routing) => read.map_or(Event::Lost("netlink"), |_| Event::Routing),
             read = peers(&mut self.peers) => read.map_or(Event::Lost("BGP"), Event::Peers),
         }
     }

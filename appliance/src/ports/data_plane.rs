@@ -81,6 +81,11 @@ impl DataPlane {
         Ok(self.call(move |data_plane| data_plane.set_next_hops(&next_hops)).await??)
     }
 
+    /// Makes every cached flow look its way up again.
+    pub(crate) async fn flush_cache(&self) -> anyhow::Result<()> {
+        Ok(self.call(|data_plane| data_plane.flush_cache()).await??)
+    }
+
     pub(crate) async fn snapshot(&self) -> anyhow::Result<sluice_xdp::Snapshot> {
         Ok(self.call(|data_plane| data_plane.snapshot()).await??)
     }
