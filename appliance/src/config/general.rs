@@ -16,7 +16,7 @@ const API_PORT: u16 = 8080;
 const DEFAULT_MAX_FLOWS: u32 = 1 << 20;
 
 /// Fewer make no sense with tables per CPU, more do not fit into the memory of the machines this is for.
-const MAX_FLOWS: std::ops::RangeInclusive<u32> = 1024..=1 << 26;
+const MAX_FLOWS: std::ops::RangeInclusive<u32> = 4096..=1 << 26;
 
 /// `[data-plane]`.
 #[derive(Clone, Debug, PartialEq, Eq)]

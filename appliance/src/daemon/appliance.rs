@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::health::{Checks, Reports};
 use crate::ledger::Ledger;
 use crate::ports::{Addresses, DataPlane, NextHops, Routes};
-use crate::reconcile::Reconciler;
+use crate::reconcile::{Look, Reconciler};
 use crate::sources::Merged;
 use crate::status::{Meter, View};
 use sd_notify::NotifyState;
@@ -70,9 +70,9 @@ pub(super) struct Appliance {
     pub(super) data_plane_problem: Option<String>,
     pub(super) sweep: Option<JoinHandle<anyhow::Result<u64>>>,
     pub(super) swept_at: Instant,
-    pub(super) passed_at: Instant,
-    /// Something a plan is made of has changed.
-    pub(super) stale: bool,
+    pub(super) looked_at: Instant,
+    /// What the next plan must start from; `None` when nothing a plan is made of has changed.
+    pub(super) due: Option<Look>,
 }
 
 // === impl Appliance ===
@@ -109,8 +109,8 @@ impl Appliance {
     /// Makes the world follow what was taken in, and shows it.
     pub(super) async fn flush(&mut self) {
         self.give_next_hops().await;
-        if self.stale {
-            self.pass().await;
+        if let Some(look) = self.due.take() {
+            self.pass(look).await;
         }
         self.publish();
     }
@@ -127,7 +127,7 @@ impl Appliance {
         );
         self.checks.set_targets(&desired.targets());
         self.netlink.track(self.backend_addresses());
-        self.stale = true;
+        self.plan_from(Look::Memory);
     }
 
     fn take_reports(&mut self, reports: Reports) {
@@ -136,7 +136,7 @@ impl Appliance {
         let verdicts = known.map(|(target, report)| (target.clone(), report.verdict)).collect();
         if self.health.verdicts != verdicts {
             self.health.verdicts = verdicts;
-            self.stale = true;
+            self.plan_from(Look::Memory);
         }
     }
 
@@ -147,7 +147,9 @@ impl Appliance {
     pub(super) async fn sync_links(&mut self) {
         let (patterns, now) = (&self.config.data_plane.interfaces, Instant::now());
         let changed = self.attachments.sync(patterns, &self.links, &self.data_plane, now).await;
-        self.stale |= changed;
+        if changed {
+            self.plan_from(Look::World);
+        }
     }
 
     pub(super) async fn give_next_hops(&mut self) {
@@ -164,10 +166,17 @@ impl Appliance {
         }
     }
 
-    pub(super) async fn pass(&mut self) {
-        self.stale = false;
-        self.passed_at = Instant::now();
-        self.reconciler.pass(&self.merged.desired, &self.health, self.passed_at).await;
+    pub(super) async fn pass(&mut self, look: Look) {
+        let now = Instant::now();
+        if look == Look::World {
+            self.looked_at = now;
+        }
+        self.reconciler.pass(&self.merged.desired, &self.health, look, now).await;
+    }
+
+    /// The next flush plans again.
+    fn plan_from(&mut self, look: Look) {
+        self.due = self.due.max(Some(look));
     }
 
     async fn tick(&mut self) {
@@ -179,8 +188,11 @@ impl Appliance {
         if self.attachments.retry_at().is_some_and(|at| now >= at) {
             self.sync_links().await;
         }
-        self.stale |= self.reconciler.retry_at().is_some_and(|at| now >= at);
-        self.stale |= now >= self.passed_at + RESYNC;
+        if now >= self.looked_at + RESYNC {
+            self.plan_from(Look::World);
+        } else if self.reconciler.retry_at().is_some_and(|at| now >= at) {
+            self.plan_from(Look::Memory);
+        }
         self.sweep(now).await;
         if self.sweep.is_none() {
             self.read_counters().await;

@@ -2,7 +2,7 @@
 
 use super::appliance::Appliance;
 use super::logging::notify;
-use crate::reconcile::RoutePort as _;
+use crate::reconcile::{Look, RoutePort as _};
 use sd_notify::NotifyState;
 use sluice_bgp::PeerState;
 use sluice_model::{Desired, Health};
@@ -42,8 +42,9 @@ pub(super) async fn tear_down(appliance: &mut Appliance) {
         sweep.abort();
     }
     appliance.checks.set_targets(&Default::default());
-    let nothing = Desired::default();
-    appliance.reconciler.pass(&nothing, &Health::default(), Instant::now()).await;
+    let nothing = Desired::new(appliance.merged.desired.generation(), []).0;
+    let reconciler = &mut appliance.reconciler;
+    reconciler.pass(&nothing, &Health::default(), Look::World, Instant::now()).await;
     for problem in appliance.reconciler.problems() {
         tracing::error!("left behind: {problem}");
     }

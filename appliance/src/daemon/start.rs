@@ -8,7 +8,7 @@ use crate::health::{Checks, Reports};
 use crate::http;
 use crate::ledger::Ledger;
 use crate::ports::{Addresses, DataPlane, NextHops, Routes};
-use crate::reconcile::Reconciler;
+use crate::reconcile::{Look, Reconciler};
 use crate::sources::Source;
 use crate::status::Meter;
 use anyhow::{Context as _, bail};
@@ -73,8 +73,8 @@ pub(super) async fn start(path: PathBuf, config: Config) -> anyhow::Result<Appli
         data_plane_problem: None,
         sweep: None,
         swept_at: now,
-        passed_at: now,
-        stale: true,
+        looked_at: now,
+        due: None,
     };
     if let Err(error) = bring_up(&mut appliance).await {
         // Nobody else would take down what only this start has put up; what was there before goes on without us.
@@ -97,7 +97,8 @@ async fn bring_up(appliance: &mut Appliance) -> anyhow::Result<()> {
     appliance.take_desired(Arc::clone(&appliance.merged));
     wait_for_next_hops(appliance).await?;
     appliance.give_next_hops().await;
-    appliance.pass().await;
+    appliance.due = None;
+    appliance.pass(Look::Memory).await;
     let speaker = appliance.config.bgp.as_ref().map(|bgp| &bgp.speaker);
     let routes = &mut appliance.reconciler.routes;
     routes.configure(speaker, adopted).await.context("cannot start BGP")?;

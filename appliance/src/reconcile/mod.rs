@@ -17,6 +17,15 @@ use sluice_plan::{Step, plan};
 use std::collections::BTreeSet;
 use std::time::Instant;
 
+/// What a pass starts from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Look {
+    /// The world as the last pass left it: for a verdict that must take effect in a millisecond.
+    Memory,
+    /// The world, read back: tens of milliseconds for full maps.
+    World,
+}
+
 /// Executes plans through three ports.
 pub(crate) struct Reconciler<D, A, R> {
     pub(crate) data_plane: D,
@@ -29,6 +38,8 @@ pub(crate) struct Reconciler<D, A, R> {
     previous: Desired,
     /// Why the last pass could not see the world.
     blind: Option<String>,
+    /// The memory may be wrong: nothing was read yet, or a step that failed may have had some effect.
+    doubtful: bool,
 }
 
 // === impl Reconciler ===
@@ -44,6 +55,7 @@ impl<D: DataPlanePort, A: AddressPort, R: RoutePort> Reconciler<D, A, R> {
             programmed: Generation::default(),
             previous: Desired::default(),
             blind: None,
+            doubtful: true,
         }
     }
 
@@ -76,20 +88,21 @@ impl<D: DataPlanePort, A: AddressPort, R: RoutePort> Reconciler<D, A, R> {
         let addresses = self.addresses.addresses().await?;
         let announced = self.routes.announced();
         self.observed = Observed { programs, guarded, addresses, attached, announced };
+        self.doubtful = false;
         Ok(&self.observed)
     }
 
     /// One pass. Not cancel-safe: a step may be half done.
-    pub(crate) async fn pass(&mut self, desired: &Desired, health: &Health, now: Instant) {
-        if let Err(error) = self.observe().await {
-            let problem = format!("cannot read back what is in place: {error:#}");
-            if self.blind.as_ref() != Some(&problem) {
-                tracing::error!("{problem}");
-            }
-            self.blind = Some(problem);
+    pub(crate) async fn pass(
+        &mut self,
+        desired: &Desired,
+        health: &Health,
+        look: Look,
+        now: Instant,
+    ) {
+        if (look == Look::World || self.doubtful) && !self.sees().await {
             return;
         }
-        self.blind = None;
         let steps = plan(desired, &self.observed, health);
         let complete = self.execute(&steps, desired, now).await;
         self.failures.retain(&steps);
@@ -99,6 +112,19 @@ impl<D: DataPlanePort, A: AddressPort, R: RoutePort> Reconciler<D, A, R> {
         if self.previous != *desired {
             self.previous = desired.clone();
         }
+    }
+
+    /// Reads the world back; says so once when that is not possible.
+    async fn sees(&mut self) -> bool {
+        let problem = match self.observe().await {
+            Ok(_) => None,
+            Err(error) => Some(format!("cannot read back what is in place: {error:#}")),
+        };
+        if let Some(problem) = problem.as_ref().filter(|_| self.blind != problem) {
+            tracing::error!("{problem}");
+        }
+        self.blind = problem;
+        self.blind.is_none()
     }
 
     /// Executes what the rules of order allow; true when nothing is left.
@@ -132,6 +158,7 @@ impl<D: DataPlanePort, A: AddressPort, R: RoutePort> Reconciler<D, A, R> {
                     let error = format!("{error:#}");
                     tracing::warn!(service, generation = desired.generation().0, %step, error, "failed");
                     self.failures.failed(step, error, &service, now);
+                    self.doubtful = true;
                     complete = false;
                 }
             }

@@ -101,7 +101,7 @@ impl Bench {
     }
 
     async fn pass(&mut self, desired: &Desired) -> Vec<String> {
-        self.reconciler.pass(desired, &Health::default(), self.now).await;
+        self.reconciler.pass(desired, &Health::default(), Look::World, self.now).await;
         self.ports.calls()
     }
 }
@@ -248,4 +248,21 @@ async fn repairs_what_somebody_else_took_away() {
             "routes [203.0.113.1/32 203.0.113.2/32]"
         ]
     );
+}
+
+#[tokio::test]
+async fn memory_is_trusted_until_something_fails() {
+    let mut bench = Bench::new();
+    let (desired, health) = (two_services(1), Health::default());
+    bench.reconciler.pass(&desired, &health, Look::Memory, bench.now).await;
+    assert_eq!(bench.ports.calls()[0], "read", "nothing was known yet");
+    bench.reconciler.pass(&desired, &health, Look::Memory, bench.now).await;
+    assert_eq!(bench.ports.calls(), Vec::<String>::new());
+
+    bench.ports.break_if(|call| call == "remove 203.0.113.1:80/tcp");
+    bench.reconciler.pass(&only("b", 2), &health, Look::Memory, bench.now).await;
+    let calls = bench.ports.calls();
+    assert_eq!(calls[..2], ["routes [203.0.113.2/32]", "remove 203.0.113.1:80/tcp"]);
+    bench.reconciler.pass(&only("b", 2), &health, Look::Memory, bench.now).await;
+    assert_eq!(bench.ports.calls(), ["read"], "the step that failed may have done something");
 }
