@@ -59,7 +59,7 @@ pub(super) fn arrive(stage: &mut Stage, lab: &mut Topology) -> Result<()> {
     lab.appliance.write_config(&text)?;
     let start = Instant::now();
     lab.appliance.start()?;
-    lab.router.wait_routes(&vip_routes(), DEADLINE)?;
+    lab.wait_routes(&vip_routes(), DEADLINE)?;
     let learned = start.elapsed();
     lab.appliance.wait_ready(DEADLINE)?;
     let status: Value = lab.appliance.api("status")?;
@@ -185,7 +185,7 @@ pub(super) fn backends_return(stage: &mut Stage, lab: &mut Topology) -> Result<(
         host.start()?;
     }
     let back = Instant::now();
-    lab.router.wait_routes(&vip_routes(), DEADLINE)?;
+    lab.wait_routes(&vip_routes(), DEADLINE)?;
     stage.did("servers started: FRR has both routes again", time(back.elapsed()));
     for index in 0..lab.hosts.len() {
         wait_health(lab, index, "up")?;
@@ -261,7 +261,7 @@ pub(super) fn reload(stage: &mut Stage, lab: &mut Topology) -> Result<()> {
     let net = "203.0.113.11/32".parse()?;
     let start = Instant::now();
     lab.appliance.reload()?;
-    lab.router.wait_routes(&[net], DEADLINE)?;
+    lab.wait_routes(&[net], DEADLINE)?;
     stage.did("one service more: FRR learned 203.0.113.11/32", time(start.elapsed()));
     stage.keep("reload to the new route in FRR", time(start.elapsed()));
     lab.appliance.write_config("[api]\nlisten = \"nowhere\"\ntypo = 1\n")?;

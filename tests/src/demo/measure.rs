@@ -69,7 +69,7 @@ fn starts(lab: &mut Topology, sniffer: &Sniffer, runs: u32) -> Result<()> {
     for run in 0..runs {
         let start = Instant::now();
         lab.appliance.start()?;
-        lab.router.wait_routes(&vip_routes(), DEADLINE)?;
+        lab.wait_routes(&vip_routes(), DEADLINE)?;
         learned.took.push(start.elapsed());
         wire.took.push(sniffer.wait("an UPDATE", start, DEADLINE, ours)?);
         lab.appliance.wait_ready(DEADLINE)?;
@@ -103,7 +103,7 @@ fn reloads(lab: &Topology, sniffer: &Sniffer, runs: u32) -> Result<()> {
         let start = Instant::now();
         lab.appliance.reload()?;
         wire.took.push(sniffer.wait("an UPDATE", start, DEADLINE, ours)?);
-        lab.router.wait_routes(&[net], DEADLINE)?;
+        lab.wait_routes(&[net], DEADLINE)?;
         learned.took.push(start.elapsed());
         lab.appliance.write_config(&few)?;
         let end = Instant::now();
@@ -141,7 +141,7 @@ fn deaths(lab: &mut Topology, sniffer: &Sniffer, runs: u32) -> Result<()> {
         lab.router.wait_no_routes(&vip_routes(), DEADLINE)?;
         lab.hosts.first_mut().context("no backends")?.start()?;
         let start = Instant::now();
-        lab.router.wait_routes(&vip_routes(), DEADLINE)?;
+        lab.wait_routes(&vip_routes(), DEADLINE)?;
         back.took.push(start.elapsed());
         for host in lab.hosts.iter_mut().skip(1) {
             host.start()?;

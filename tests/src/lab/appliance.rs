@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::signal::Signal;
 use serde::de::DeserializeOwned;
 
@@ -180,21 +180,32 @@ impl Appliance {
         self.wait_ready(Duration::from_secs(20))
     }
 
+    /// That the daemon runs.
+    ///
+    /// # Errors
+    /// When it has ended: how, and its last words.
+    pub fn alive(&self) -> Result<()> {
+        let process = self.process()?;
+        match process.exited()? {
+            Some(status) => bail!("sluice ended with {status}: {}", process.tail(8)),
+            None => Ok(()),
+        }
+    }
+
     /// Waits until `/readyz` answers 200; returns how long that took.
     ///
     /// # Errors
     /// When it ends or is not ready in time.
     pub fn wait_ready(&self, deadline: Duration) -> Result<Duration> {
         until("sluice to be ready", deadline, || {
-            let process = self.process()?;
-            if let Some(status) = process.exited()? {
-                anyhow::bail!("it ended with {status}: {}", process.tail(5));
+            if let Err(ended) = self.alive() {
+                return Ok(Err(ended));
             }
             let answer = self.get("/readyz")?;
             ensure!(answer.status == 200, "/readyz says {}: {}", answer.status, answer.body.trim());
-            Ok(())
+            Ok(Ok(()))
         })
-        .map(|((), took)| took)
+        .and_then(|(ready, took)| ready.map(|()| took))
     }
 
     /// The running daemon.

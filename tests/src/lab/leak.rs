@@ -128,7 +128,7 @@ pub fn clean_on_signals() -> Result<()> {
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         signals.add(signal);
     }
-    // Every thread inherits the mask; children get an empty one from the standard library.
+    // Every thread inherits the mask; processes of the lab start with an empty one.
     signals.thread_block()?;
     std::thread::spawn(move || {
         let code = signals.wait().map_or(1, |signal| 128 + signal as i32);

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::Pid;
 
 /// Runs a command to its end and returns its standard output.
@@ -100,6 +100,8 @@ impl Proc {
         unsafe {
             command.pre_exec(move || {
                 nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+                // The standard library hands our mask on, and we may block what the child must hear.
+                SigSet::empty().thread_set_mask()?;
                 // The parent may have died before the line above.
                 if nix::unistd::getppid() != parent {
                     return Err(std::io::Error::other("the lab is gone"));

@@ -149,7 +149,7 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if std::thread::panicking() || super::wait::GAVE_UP.take() {
             self.show_logs();
         }
         self.xdp.get_mut().unwrap_or_else(PoisonError::into_inner).clear();

@@ -6,7 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use ipnet::IpNet;
 
 use super::appliance::{Appliance, Service, Settings};
@@ -16,6 +16,7 @@ use super::netns::Netns;
 use super::peers::{Config, Kind, Neighbor, Router};
 use super::process::Proc;
 use super::root::{Lab, Link};
+use super::wait::until;
 
 /// AS number of the appliance.
 pub const APPLIANCE_ASN: u32 = 64512;
@@ -179,8 +180,27 @@ impl Topology {
         self.appliance.write_config(&text)?;
         self.appliance.start()?;
         self.appliance.wait_ready(Duration::from_secs(20))?;
-        self.router.wait_routes(&vip_routes(), Duration::from_secs(20))?;
+        self.wait_routes(&vip_routes(), Duration::from_secs(20))?;
         Ok(())
+    }
+
+    /// Waits until the router has these routes, or the appliance has ended; returns how long that took.
+    ///
+    /// # Errors
+    /// When one is missing at the deadline, or the appliance ends.
+    pub fn wait_routes(&self, wanted: &[IpNet], deadline: Duration) -> Result<Duration> {
+        until(&format!("{} to learn {wanted:?}", self.router.kind()), deadline, || {
+            let routes = self.router.routes()?;
+            let missing: Vec<_> = wanted.iter().filter(|net| !routes.contains_key(net)).collect();
+            if missing.is_empty() {
+                return Ok(Ok(()));
+            }
+            if let Err(ended) = self.appliance.alive() {
+                return Ok(Err(ended));
+            }
+            bail!("{} of {} are missing: {:?}", missing.len(), wanted.len(), missing.first())
+        })
+        .and_then(|(found, took)| found.map(|()| took))
     }
 
     /// Every way to reach the standard services.

@@ -1,11 +1,17 @@
 //! Waiting for a condition, never for time.
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
 /// How often a condition is looked at; short against what is measured, long against the cost of a look.
 const PAUSE: Duration = Duration::from_millis(10);
+
+thread_local! {
+    /// That a wait on this thread was in vain: a lab dropped afterwards shows its logs, as it does in a panic.
+    pub(super) static GAVE_UP: Cell<bool> = const { Cell::new(false) };
+}
 
 /// Calls `look` until it answers `Ok`, and returns its value with the time that took.
 ///
@@ -23,6 +29,7 @@ pub fn until<T>(
             Err(error) => error,
         };
         if start.elapsed() >= deadline {
+            GAVE_UP.set(true);
             bail!("gave up after {deadline:.1?} waiting for {what}; last seen: {last:#}");
         }
         std::thread::sleep(PAUSE);
