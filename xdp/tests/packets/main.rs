@@ -1,0 +1,24 @@
+//! What becomes of a packet: description, packet in, verdict, packet out.
+//!
+//! Every packet runs through the real program with real maps, once, by `BPF_PROG_TEST_RUN`. Each test
+//! has mount and network namespaces of its own, so tests run side by side and leave nothing behind.
+//! Needs root.
+#![expect(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "helpers of tests: a panic is the report, and every frame is one we built"
+)]
+
+mod adoption;
+mod bed;
+mod change;
+mod forward;
+mod malformed;
+mod random;
+mod refuse;
+mod return_path;
+mod wire;
