@@ -4,5 +4,6 @@
 //! `vtysh`, plain sockets), so that a mistake in one of our adapters cannot hide itself.
 
 pub mod bpf;
+pub mod browser;
 pub mod demo;
 pub mod lab;
