@@ -123,23 +123,34 @@ fn canonical(address: SocketAddr) -> SocketAddr {
 /// # Errors
 /// When it does not come up.
 pub fn start(namespace: &Netns, name: &str) -> Result<Proc> {
-    start_on(namespace, name, HTTP_PORT, UDP_PORT)
+    launch(namespace, name, &[HTTP_PORT], &[UDP_PORT])
 }
 
-/// Like [`start`] on other ports.
+/// Starts a backend with many HTTP servers.
 ///
 /// # Errors
 /// When it does not come up.
-pub fn start_on(namespace: &Netns, name: &str, http: u16, udp: u16) -> Result<Proc> {
+pub fn start_many(namespace: &Netns, name: &str, http: &[u16]) -> Result<Proc> {
+    launch(namespace, name, http, &[])
+}
+
+fn launch(namespace: &Netns, name: &str, http: &[u16], udp: &[u16]) -> Result<Proc> {
     let mut command = Command::new(tool("sluice-lab")?);
     command.args(["backend", "--name", name]);
-    command.args(["--http", &format!("[::]:{http}"), "--udp", &format!("[::]:{udp}")]);
+    for port in http {
+        command.args(["--http", &format!("[::]:{port}")]);
+    }
+    for port in udp {
+        command.args(["--udp", &format!("[::]:{port}")]);
+    }
     let process = namespace.spawn(&format!("backend-{name}"), command)?;
+    // Ports are opened in order: once the last one listens, all do.
+    let last = http.last().copied().context("a backend without HTTP")?;
     until(&format!("backend {name} to listen"), Duration::from_secs(5), || {
         if let Some(status) = process.exited()? {
             anyhow::bail!("it ended with {status}: {}", process.tail(3));
         }
-        let to = SocketAddr::from(([127, 0, 0, 1], http));
+        let to = SocketAddr::from(([127, 0, 0, 1], last));
         namespace.run(|| TcpStream::connect_timeout(&to, Duration::from_millis(200)))??;
         Ok(())
     })?;
