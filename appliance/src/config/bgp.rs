@@ -104,13 +104,13 @@ fn read_peer(
     let retry = values::duration(CONNECT_RETRY);
     let connect_retry = table.or(report, "connect-retry", Duration::from_secs(5), retry);
     let local_address = table.optional(report, "local-address", values::address);
-    if let (Some(local), Some(peer)) = (&local_address, address) {
-        if local.get_ref().is_ipv4() != peer.is_ipv4() {
-            let family = if peer.is_ipv4() { "IPv4" } else { "IPv6" };
-            let message =
-                format!("the peer's address is of the other family; write an {family} address");
-            report.push(local.span().start, table.at("local-address"), message);
-        }
+    if let (Some(local), Some(peer)) = (&local_address, address)
+        && local.get_ref().is_ipv4() != peer.is_ipv4()
+    {
+        let family = if peer.is_ipv4() { "IPv4" } else { "IPv6" };
+        let message =
+            format!("the peer's address is of the other family; write an {family} address");
+        report.push(local.span().start, table.at("local-address"), message);
     }
     let next_hop_v4 = table.optional(report, "next-hop-ipv4", values::ipv4);
     let next_hop_v6 = table.optional(report, "next-hop-ipv6", values::ipv6);

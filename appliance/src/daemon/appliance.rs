@@ -246,6 +246,7 @@ impl Appliance {
             merged: &self.merged,
             observed: self.reconciler.observed(),
             programmed: self.reconciler.programmed(),
+            complete: self.reconciler.is_complete(),
             health: &self.health,
             reports: &self.reports,
             resolutions: &self.resolutions,

@@ -25,6 +25,7 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<()> {
     privileges::check()?;
     let _lock = lock::acquire(&config.state_dir)?;
     logging::start(args.log_format)?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), config = %args.config.display(), "starting");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(serve(args.config, config));
     // A probe or a lookup that hangs must not hold the process.

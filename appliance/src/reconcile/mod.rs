@@ -34,6 +34,8 @@ pub(crate) struct Reconciler<D, A, R> {
     failures: Failures,
     observed: Observed,
     programmed: Generation,
+    /// The last pass left nothing undone.
+    complete: bool,
     /// The desired state of the last pass: it names the services of what is being removed.
     previous: Desired,
     /// Why the last pass could not see the world.
@@ -53,6 +55,7 @@ impl<D: DataPlanePort, A: AddressPort, R: RoutePort> Reconciler<D, A, R> {
             failures: Failures::default(),
             observed: Observed::default(),
             programmed: Generation::default(),
+            complete: false,
             previous: Desired::default(),
             blind: None,
             doubtful: true,
@@ -67,6 +70,11 @@ impl<D: DataPlanePort, A: AddressPort, R: RoutePort> Reconciler<D, A, R> {
     /// The newest generation that was completely in place.
     pub(crate) fn programmed(&self) -> Generation {
         self.programmed
+    }
+
+    /// True when the last pass left nothing undone.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.complete
     }
 
     /// What does not work, one sentence each.
@@ -101,12 +109,13 @@ impl<D: DataPlanePort, A: AddressPort, R: RoutePort> Reconciler<D, A, R> {
         now: Instant,
     ) {
         if (look == Look::World || self.doubtful) && !self.sees().await {
+            self.complete = false;
             return;
         }
         let steps = plan(desired, &self.observed, health);
-        let complete = self.execute(&steps, desired, now).await;
+        self.complete = self.execute(&steps, desired, now).await;
         self.failures.retain(&steps);
-        if complete {
+        if self.complete {
             self.programmed = desired.generation();
         }
         if self.previous != *desired {

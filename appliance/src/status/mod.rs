@@ -31,6 +31,8 @@ pub(crate) struct View<'a> {
     pub(crate) merged: &'a Merged,
     pub(crate) observed: &'a Observed,
     pub(crate) programmed: Generation,
+    /// Nothing of the plan is undone.
+    pub(crate) complete: bool,
     pub(crate) health: &'a Health,
     pub(crate) reports: &'a Reports,
     pub(crate) resolutions: &'a BTreeMap<IpAddr, Resolution>,
@@ -81,9 +83,8 @@ impl View<'_> {
     /// Everything that is configured is at work. One established peer is enough: a router that is being upgraded does not
     /// make the appliance unfit.
     fn ready(&self) -> bool {
-        let in_place = self.programmed == self.merged.desired.generation();
         let routed = self.config.bgp.as_ref().is_none_or(|bgp| bgp.speaker.peers.is_empty())
             || self.peers.iter().any(bgp::is_established);
-        in_place && self.observed.attached && routed
+        self.complete && self.observed.attached && routed
     }
 }

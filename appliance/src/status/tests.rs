@@ -97,6 +97,7 @@ impl Scene {
             merged: &self.merged,
             observed: &self.observed,
             programmed: Generation(4),
+            complete: true,
             health: &self.health,
             reports: &self.reports,
             resolutions: &self.resolutions,
