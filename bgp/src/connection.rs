@@ -12,6 +12,8 @@ use tokio::net::TcpStream;
 
 /// Octets read at once, then other events have their turn.
 const READ_CHUNK: usize = 64 * 1024;
+/// A larger buffer is given back once it is written: whole tables are rare, peers are there all the time.
+const IDLE_CAPACITY: usize = 64 * 1024;
 /// Octets of a peer that we discard at the end of a connection while it takes our last words.
 const DRAIN_MAX: usize = 1024 * 1024;
 
@@ -97,6 +99,9 @@ impl Connection {
                 }
                 Err(error) => return Err(error),
             }
+        }
+        if self.outgoing.capacity() > IDLE_CAPACITY {
+            self.outgoing = BytesMut::new();
         }
         Ok(std::mem::take(&mut self.blocked).then_some(Writes::Drained))
     }

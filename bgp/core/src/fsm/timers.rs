@@ -112,8 +112,9 @@ pub(super) struct Backoff {
     failures: u32,
 }
 
-/// Longest wait before the first attempt after a session that held was lost.
-const FIRST_RETRY: Duration = Duration::from_millis(100);
+/// Longest wait before the first attempt after a session that held was lost: the SYN is to be out within 100 ms, and a
+/// timer on a busy machine is late.
+const FIRST_RETRY: Duration = Duration::from_millis(80);
 /// The wait after the first failure; doubles with each further one.
 const SECOND_RETRY: Duration = Duration::from_secs(1);
 /// No configuration makes the doubling go beyond this number of steps (2^16 s is more than any cap).

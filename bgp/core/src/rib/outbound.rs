@@ -14,8 +14,9 @@ use std::mem;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-/// Prefixes encoded in one go: a few full messages, so that a slow peer's buffer stays small.
-const CHUNK: usize = 2048;
+/// Prefixes encoded in one go: enough that the message at the end of each go, which is not full, does not count; and
+/// at most some 1.2 MB for a slow peer.
+const CHUNK: usize = 65_536;
 
 /// The session that routes are written for.
 #[derive(Clone, Debug)]
