@@ -90,7 +90,7 @@ pub(crate) fn no_backend_policy(number: u32) -> NoBackend {
 
 /// Whole seconds, rounded up, at least one.
 pub(crate) fn seconds(duration: Duration) -> u32 {
-    let whole = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
+    let whole = duration.as_secs().saturating_add(u64::from(duration.subsec_nanos() > 0));
     u32::try_from(whole.max(1)).unwrap_or(u32::MAX)
 }
 

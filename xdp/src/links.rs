@@ -1,6 +1,6 @@
 //! Attachments: one pinned BPF link each, whose program is replaced atomically.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::xdp::{XdpLink, XdpMode};
@@ -69,8 +69,14 @@ impl DataPlane {
 
     /// Finds the attachments of a predecessor, and forgets those whose link is gone.
     pub(crate) fn read_links(&mut self) -> Result<(), OpenError> {
+        // A link that is gone took its attachment with it; only the pin is left.
+        let present = present_links();
         for (link_index, mode) in pins::links(&self.pin_dir)? {
-            self.links.insert(link_index, mode);
+            if present.as_ref().is_none_or(|present| present.contains(&link_index)) {
+                self.links.insert(link_index, mode);
+            } else {
+                pins::unpin(&self.pin_dir.join(link_name(link_index, mode)))?;
+            }
         }
         for (link_index, _) in self.maps.links.entries()? {
             if !self.links.contains_key(&link_index) {
@@ -150,6 +156,12 @@ impl DataPlane {
             .map_err(|error| AttachError::Pin { link_index, source: Box::new(error) })?;
         Ok((link, mode))
     }
+}
+
+/// Indexes of the links in this namespace; `None` when they cannot be listed.
+fn present_links() -> Option<BTreeSet<u32>> {
+    let interfaces = nix::net::if_::if_nameindex().ok()?;
+    Some(interfaces.iter().map(|interface| interface.index()).collect())
 }
 
 /// The errors with a name of their own.

@@ -8,7 +8,7 @@ use aya::programs::Xdp;
 use aya::{Ebpf, EbpfLoader};
 use nix::time::{ClockId, clock_getres};
 use sluice_xdp_abi::counter::{CpuState, Traffic};
-use sluice_xdp_abi::flow::{CacheEntry, Flow, FlowKey};
+use sluice_xdp_abi::flow::{CacheEntryV4, CacheEntryV6, Flow, FlowKey};
 use sluice_xdp_abi::program::{Backend, Control, Endpoint, EndpointKey, MaglevTable, Service};
 use sluice_xdp_abi::{ABI_VERSION, limits, names};
 
@@ -155,7 +155,8 @@ fn fits(pin_dir: &Path, name: &str) -> bool {
         names::BACKENDS => size_of::<Backend>(),
         names::ENDPOINTS => size_of::<Endpoint>(),
         names::FLOWS => size_of::<Flow>(),
-        names::CACHE => size_of::<CacheEntry>(),
+        names::CACHE_V4 => size_of::<CacheEntryV4>(),
+        names::CACHE_V6 => size_of::<CacheEntryV6>(),
         names::CPUS => size_of::<CpuState>(),
         names::TRAFFIC | names::RETIRED => size_of::<Traffic>(),
         _ => 0,
@@ -177,7 +178,8 @@ fn load(pin_dir: &Path, sizes: &Sizes) -> Result<Ebpf, OpenError> {
     }
     let mut bpf = loader
         .map_max_entries(names::FLOWS, sizes.flows)
-        .map_max_entries(names::CACHE, sizes.cpus.saturating_mul(sizes.cache_slots))
+        .map_max_entries(names::CACHE_V4, sizes.cpus.saturating_mul(sizes.cache_slots))
+        .map_max_entries(names::CACHE_V6, sizes.cpus.saturating_mul(sizes.cache_slots / 2))
         .map_max_entries(names::CPUS, sizes.cpus)
         .map_max_entries(names::TRAFFIC, sizes.cpus.saturating_mul(limits::MAX_BACKENDS))
         .override_global(names::CACHE_SLOTS, &sizes.cache_slots, true)
@@ -211,7 +213,7 @@ impl Sizes {
         let entries = |name: &str| {
             MapInfo::from_pin(options.pin_dir.join(name)).map_or(0, |info| info.max_entries())
         };
-        let (pinned_flows, cache) = (entries(names::FLOWS), entries(names::CACHE));
+        let (pinned_flows, cache) = (entries(names::FLOWS), entries(names::CACHE_V4));
         if pinned_flows != flows {
             tracing::warn!(
                 wanted = flows,
@@ -237,7 +239,7 @@ mod tests {
     #[test]
     fn cache_sizes_are_powers_of_two_within_limits() {
         for (flows, cpus, slots) in
-            [(4096, 64, 4096), (1 << 20, 2, 131_072), (u32::MAX, 1, 131_072), (50_000, 4, 65_536)]
+            [(4096, 64, 4096), (1 << 20, 2, 262_144), (u32::MAX, 1, 262_144), (50_000, 4, 65_536)]
         {
             assert_eq!(cache_slots(flows, cpus), slots, "{flows} flows, {cpus} CPUs");
         }

@@ -1,6 +1,7 @@
 //! Counters. Each CPU has its own copy, at an index, in a plain array: looking it up needs no helper on any kernel.
 
 use crate::drop_reason::DropReason;
+use crate::limits::GATE_BURST_TICKS;
 
 /// What one CPU moved for one backend. A cache line, so that CPUs do not disturb each other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,30 +53,37 @@ pub struct CpuState {
 }
 crate::assert_size!(CpuState = 384);
 
-/// So many a tick, on one CPU.
+/// So many a tick on average, on one CPU, and [`GATE_BURST_TICKS`] times as many at once after a pause.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Gate {
-    /// The low half of the tick (jiffy) the count belongs to.
+    /// The low half of the tick (jiffy) when `tokens` was last raised.
     pub tick: u32,
-    /// Taken in this tick.
-    pub taken: u32,
+    /// What may be taken.
+    pub tokens: u32,
 }
 crate::assert_size!(Gate = 8);
 
 // === impl Gate ===
 
 impl Gate {
-    /// Takes one at `tick`; false when `limit` were taken already.
+    /// Takes one token at `tick`; false when none is left.
     #[inline(always)]
-    pub fn take(&mut self, tick: u32, limit: u32) -> bool {
+    pub fn take(&mut self, tick: u32, tokens_per_tick: u32) -> bool {
         if self.tick != tick {
-            *self = Self { tick, taken: 0 };
+            let elapsed = tick.wrapping_sub(self.tick) as u64;
+            let burst = tokens_per_tick as u64 * GATE_BURST_TICKS as u64;
+            let tokens = self.tokens as u64 + elapsed * tokens_per_tick as u64;
+            let limit = if burst < u32::MAX as u64 { burst } else { u32::MAX as u64 };
+            let tokens = if tokens < limit { tokens } else { limit };
+            #[expect(clippy::cast_possible_truncation, reason = "below the limit")]
+            let tokens = tokens as u32;
+            *self = Self { tick, tokens };
         }
-        if self.taken >= limit {
+        if self.tokens == 0 {
             return false;
         }
-        self.taken += 1;
+        self.tokens -= 1;
         true
     }
 }
@@ -85,10 +93,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn gate_gives_its_limit_each_tick() {
+    fn gate_gives_its_rate_and_a_burst_after_a_pause() {
         let mut gate = Gate::default();
-        assert_eq!([gate.take(5, 2), gate.take(5, 2), gate.take(5, 2)], [true, true, false]);
-        assert!(gate.take(6, 2));
-        assert!(!gate.take(7, 0));
+        let taken = |gate: &mut Gate, tick| (0..1000).filter(|_| gate.take(tick, 2)).count();
+        assert_eq!(taken(&mut gate, 100), 2 * GATE_BURST_TICKS as usize);
+        assert_eq!([taken(&mut gate, 101), taken(&mut gate, 104)], [2, 6]);
+        assert_eq!(taken(&mut gate, 1_000_000), 2 * GATE_BURST_TICKS as usize);
+        // The tick count wraps.
+        gate.tick = u32::MAX;
+        assert_eq!(taken(&mut gate, 0), 2);
+    }
+
+    #[test]
+    fn a_gate_can_be_shut_or_open_for_good() {
+        assert!(!Gate::default().take(7, 0));
+        let mut open = Gate::default();
+        assert!((0..100).all(|tick| open.take(tick + 1, u32::MAX)));
     }
 }

@@ -87,25 +87,16 @@ impl Flow {
     }
 }
 
-/// A flow as one CPU remembers it, in one direction: everything needed to send a packet on. Two cache lines; the first
-/// decides and addresses the frame, the second rewrites the packet.
+/// What is done with a packet of a known flow, besides its address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(C, align(8))]
-pub struct CacheEntry {
-    /// The packet's source address, see [`Address`].
-    pub source: [u64; 2],
-    /// The packet's destination address.
-    pub destination: [u64; 2],
-    /// See [`cache_tag`].
-    pub tag: u64,
+#[repr(C)]
+pub struct Action {
     /// The low half of the tick when the flow table was last visited.
     pub refreshed_tick: u32,
     /// Index into `TRAFFIC`, of this CPU.
     pub traffic_index: u32,
     /// The frame's way.
     pub next_hop: NextHop,
-    /// What replaces the destination (to a backend) or the source (to a client).
-    pub address: Address,
     /// What replaces the port.
     pub port_be: u16,
     /// A [`Direction`].
@@ -114,10 +105,51 @@ pub struct CacheEntry {
     pub l3_delta: u16,
     /// Folded change of the transport's sum.
     pub l4_delta: u16,
+}
+crate::assert_size!(Action = 32);
+
+/// An IPv4 flow as one CPU remembers it, in one direction: everything needed to send a packet on. One cache line, since
+/// with many flows the memory is what a packet waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct CacheEntryV4 {
+    /// The packet's source address, as it lies there.
+    pub source: u32,
+    /// The packet's destination address.
+    pub destination: u32,
+    /// Source and destination port, as they lie in the packet.
+    pub ports: u32,
+    /// See [`cache_tag`].
+    pub tag: u32,
+    /// What is done.
+    pub action: Action,
+    /// What replaces the destination (to a backend) or the source (to a client).
+    pub address: u32,
+    /// Zero.
+    pub reserved: [u32; 3],
+}
+crate::assert_size!(CacheEntryV4 = 64);
+
+/// As [`CacheEntryV4`], for IPv6: the first line decides, the second rewrites.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C, align(8))]
+pub struct CacheEntryV6 {
+    /// The packet's source address, see [`pair`](crate::hash::pair).
+    pub source: [u64; 2],
+    /// The packet's destination address.
+    pub destination: [u64; 2],
+    /// Source and destination port, as they lie in the packet.
+    pub ports: u32,
+    /// See [`cache_tag`].
+    pub tag: u32,
+    /// What is done.
+    pub action: Action,
+    /// What replaces the destination (to a backend) or the source (to a client).
+    pub address: Address,
     /// Zero.
     pub reserved: [u64; 5],
 }
-crate::assert_size!(CacheEntry = 128);
+crate::assert_size!(CacheEntryV6 = 128);
 
 /// Which way a packet of a flow goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,11 +161,11 @@ pub enum Direction {
     ToClient = 1,
 }
 
-/// Ports, protocol and epoch in one word, so that one compare also rejects what an older epoch left. `ports` are as
-/// they lie in the packet. The epoch's low 24 bits count, and never are 0, which is what an empty entry has.
+/// Protocol and epoch in one word, so that one compare also rejects what an older epoch left. The epoch's low 24 bits
+/// count, and never are 0, which is what an empty entry has.
 #[inline(always)]
-pub const fn cache_tag(ports: u32, protocol: u8, epoch: u32) -> u64 {
-    ports as u64 | (protocol as u64) << 32 | (epoch as u64) << 40
+pub const fn cache_tag(protocol: u8, epoch: u32) -> u32 {
+    protocol as u32 | epoch << 8
 }
 
 /// The epoch after `epoch`: 24 bits, never 0.
@@ -165,6 +197,6 @@ mod tests {
     fn epochs_skip_zero() {
         assert_eq!(next_epoch(1), 2);
         assert_eq!(next_epoch(0x00ff_ffff), 1);
-        assert_ne!(cache_tag(0, 0, next_epoch(0)), 0);
+        assert_ne!(cache_tag(0, next_epoch(0)), 0);
     }
 }

@@ -35,13 +35,20 @@ pub const fn pair(address: &Address) -> [u64; 2] {
 #[inline(always)]
 pub const fn unpair(pair: &[u64; 2]) -> Address {
     let [a, b] = *pair;
-    Address { words: [a as u32, (a >> 32) as u32, b as u32, (b >> 32) as u32] }
+    Address { words: [low(a), low(a >> 32), low(b), low(b >> 32)] }
+}
+
+/// The low half of a number.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "that is the point")]
+const fn low(number: u64) -> u32 {
+    number as u32
 }
 
 /// A slot of `0..slots` from the hash's upper half (the cache takes the lower).
 #[inline(always)]
 pub const fn slot(hash: u64, slots: u32) -> u32 {
-    (((hash >> 32) * slots as u64) >> 32) as u32
+    low(((hash >> 32) * slots as u64) >> 32)
 }
 
 #[cfg(test)]

@@ -35,10 +35,10 @@ pub const DEFAULT_MAX_FLOWS: u32 = 1_048_576;
 /// Smallest flow table: the kernel's LRU moves entries in batches per CPU and behaves badly below this.
 pub const MIN_MAX_FLOWS: u32 = 4096;
 
-/// Largest flow cache of one CPU: 16 MiB.
-pub const MAX_CACHE_SLOTS: u32 = 131_072;
+/// Largest flow cache of one CPU, in IPv4 flows: 16 MiB. As much again holds half as many IPv6 flows.
+pub const MAX_CACHE_SLOTS: u32 = 262_144;
 
-/// Smallest flow cache of one CPU.
+/// Smallest flow cache of one CPU, in IPv4 flows.
 pub const MIN_CACHE_SLOTS: u32 = 4096;
 
 /// IPv6 extension headers looked through before a packet counts as malformed. Real packets carry one or two.
@@ -53,6 +53,10 @@ pub const NEW_FLOWS_PER_SECOND_PER_CPU: u32 = 100_000;
 
 /// ICMP answers (port unreachable) one CPU may send per second, RFC 1812 section 4.3.2.8 and RFC 4443 section 2.4 (f).
 pub const ICMP_ERRORS_PER_SECOND_PER_CPU: u32 = 1000;
+
+/// What a gate saves up over a pause. A tenth of a second at Debian's 250 ticks a second: short enough to bound a flood,
+/// long enough for the bursts of a page being opened.
+pub const GATE_BURST_TICKS: u32 = 25;
 
 /// A TCP flow of which only SYNs were seen.
 pub const TCP_OPENING_TIMEOUT_S: u32 = 60;

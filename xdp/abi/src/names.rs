@@ -25,8 +25,10 @@ pub const ENDPOINTS: &str = "ENDPOINTS";
 pub const LINKS: &str = "LINKS";
 /// [`FlowKey`](crate::flow::FlowKey) → [`Flow`](crate::flow::Flow).
 pub const FLOWS: &str = "FLOWS";
-/// `cpu × slots + slot` → [`CacheEntry`](crate::flow::CacheEntry).
-pub const CACHE: &str = "CACHE";
+/// `cpu × slots + slot` → [`CacheEntryV4`](crate::flow::CacheEntryV4).
+pub const CACHE_V4: &str = "CACHE_V4";
+/// `cpu × slots / 2 + slot` → [`CacheEntryV6`](crate::flow::CacheEntryV6).
+pub const CACHE_V6: &str = "CACHE_V6";
 /// CPU → [`CpuState`](crate::counter::CpuState).
 pub const CPUS: &str = "CPUS";
 /// `cpu × MAX_BACKENDS + backend` → [`Traffic`](crate::counter::Traffic).
@@ -35,10 +37,10 @@ pub const TRAFFIC: &str = "TRAFFIC";
 pub const RETIRED: &str = "RETIRED";
 
 /// Every map, in no order.
-pub const MAPS: [&str; 15] = [
+pub const MAPS: [&str; 16] = [
     CONTROL, FILTER, VIPS, SERVICES, FRONTENDS, TABLES, BACKENDS, NEXT_HOPS, ENDPOINTS, LINKS,
-    FLOWS, CACHE, CPUS, TRAFFIC, RETIRED,
+    FLOWS, CACHE_V4, CACHE_V6, CPUS, TRAFFIC, RETIRED,
 ];
 
-/// A constant of the program: slots in one CPU's cache, a power of two.
+/// A constant of the program: slots in one CPU's IPv4 cache, a power of two. The IPv6 cache has half as many.
 pub const CACHE_SLOTS: &str = "CACHE_SLOTS";

@@ -1,17 +1,18 @@
-//! The flow cache: direct-mapped, one part per CPU, overwritten on collision.
+//! The flow cache: direct-mapped, one part per CPU and family, overwritten on collision.
 
 use sluice_xdp_abi::address::Address;
-use sluice_xdp_abi::flow::{CacheEntry, Direction, NextHop, cache_tag};
-use sluice_xdp_abi::hash::flow_hash;
+use sluice_xdp_abi::flow::{Action, CacheEntryV4, CacheEntryV6, Direction, NextHop, cache_tag};
+use sluice_xdp_abi::hash::{flow_hash, unpair};
 use sluice_xdp_abi::limits::MAX_BACKENDS;
 
 use crate::cpu::Cpu;
-use crate::maps::{CACHE, CACHE_SLOTS};
+use crate::maps::{CACHE_SLOTS, CACHE_V4, CACHE_V6};
 use crate::packet::Packet;
 use crate::rewrite::deltas;
 
 /// What a cache entry is found by.
 pub struct CacheKey {
+    pub is_v4: bool,
     pub source: [u64; 2],
     pub destination: [u64; 2],
     pub ports: u32,
@@ -28,68 +29,127 @@ pub struct Rewrite {
     pub next_hop: NextHop,
 }
 
+/// An entry of either family.
+pub enum Entry {
+    V4(&'static CacheEntryV4),
+    V6(&'static CacheEntryV6),
+}
+
 // === impl CacheKey ===
 
 impl CacheKey {
     #[inline(always)]
-    pub fn new(source: [u64; 2], destination: [u64; 2], ports: u32, protocol: u8) -> Self {
-        let hash = flow_hash(&source, &destination, ports, protocol);
-        Self { source, destination, ports, protocol, hash }
-    }
-
-    #[inline(always)]
     pub fn of(packet: &Packet) -> Self {
-        Self::new(packet.source, packet.destination, packet.ports, packet.protocol)
+        let Packet { is_v4, source, destination, ports, protocol, .. } = *packet;
+        let hash = flow_hash(&source, &destination, ports, protocol);
+        Self { is_v4, source, destination, ports, protocol, hash }
     }
 
+    /// What the packet's answer from this endpoint will be found by.
     #[inline(always)]
-    fn slot(&self, cpu: &Cpu) -> Option<*mut CacheEntry> {
-        let slots = CACHE_SLOTS.load();
-        CACHE
-            .get_ptr_mut(cpu.index.wrapping_mul(slots).wrapping_add(self.hash as u32 & (slots - 1)))
+    pub fn of_reply(packet: &Packet, source: [u64; 2], source_port_be: u16) -> Self {
+        let ports = u32::from(source_port_be) | u32::from(packet.source_port_be()) << 16;
+        let hash = flow_hash(&source, &packet.source, ports, packet.protocol);
+        let Packet { is_v4, protocol, .. } = *packet;
+        Self { is_v4, source, destination: packet.source, ports, protocol, hash }
     }
 
     /// The entry, when it is this flow's, of this epoch, and not due for a visit to the flow table.
     #[inline(always)]
-    pub fn find(&self, cpu: &Cpu) -> Option<&'static CacheEntry> {
-        // SAFETY: this CPU's part.
-        let entry = unsafe { &*self.slot(cpu)? };
-        let [s0, s1] = entry.source;
-        let [d0, d1] = entry.destination;
-        let [p0, p1] = self.source;
-        let [q0, q1] = self.destination;
-        let differs = (s0 ^ p0) | (s1 ^ p1) | (d0 ^ q0) | (d1 ^ q1);
-        let tag = cache_tag(self.ports, self.protocol, cpu.control.epoch);
-        if differs | (entry.tag ^ tag) != 0 {
+    pub fn find(&self, cpu: &Cpu) -> Option<Entry> {
+        let tag = cache_tag(self.protocol, cpu.control.epoch);
+        let (differs, entry, action) = if self.is_v4 {
+            // SAFETY: this CPU's part.
+            let entry = unsafe { &*self.slot_v4(cpu)? };
+            let differs = (entry.source ^ last_word(&self.source))
+                | (entry.destination ^ last_word(&self.destination))
+                | (entry.ports ^ self.ports)
+                | (entry.tag ^ tag);
+            (u64::from(differs), Entry::V4(entry), &entry.action)
+        } else {
+            // SAFETY: this CPU's part.
+            let entry = unsafe { &*self.slot_v6(cpu)? };
+            let ([s0, s1], [d0, d1]) = (entry.source, entry.destination);
+            let ([p0, p1], [q0, q1]) = (self.source, self.destination);
+            let differs = (s0 ^ p0) | (s1 ^ p1) | (d0 ^ q0) | (d1 ^ q1);
+            let differs = differs | u64::from((entry.ports ^ self.ports) | (entry.tag ^ tag));
+            (differs, Entry::V6(entry), &entry.action)
+        };
+        if differs != 0 {
             return None;
         }
-        let age = cpu.tick().wrapping_sub(entry.refreshed_tick);
+        let age = cpu.tick().wrapping_sub(action.refreshed_tick);
         if age >= cpu.control.refresh_ticks { None } else { Some(entry) }
     }
 
     /// Overwrites the slot. The old tenant's packets find their flow in the table again.
     #[inline(always)]
-    pub fn fill(&self, cpu: &Cpu, rewrite: &Rewrite) -> Option<&'static CacheEntry> {
+    pub fn fill(&self, cpu: &Cpu, rewrite: &Rewrite) -> Option<Entry> {
+        let action = self.action(cpu, rewrite);
+        let tag = cache_tag(self.protocol, cpu.control.epoch);
+        if self.is_v4 {
+            // SAFETY: this CPU's part.
+            let entry = unsafe { &mut *self.slot_v4(cpu)? };
+            entry.source = last_word(&self.source);
+            entry.destination = last_word(&self.destination);
+            entry.ports = self.ports;
+            entry.tag = tag;
+            entry.action = action;
+            entry.address = rewrite.address.last_word();
+            Some(Entry::V4(entry))
+        } else {
+            // SAFETY: this CPU's part.
+            let entry = unsafe { &mut *self.slot_v6(cpu)? };
+            entry.source = self.source;
+            entry.destination = self.destination;
+            entry.ports = self.ports;
+            entry.tag = tag;
+            entry.action = action;
+            entry.address = rewrite.address;
+            Some(Entry::V6(entry))
+        }
+    }
+
+    #[inline(always)]
+    fn action(&self, cpu: &Cpu, rewrite: &Rewrite) -> Action {
         let (old, old_port_be) = match rewrite.direction {
             Direction::ToBackend => (&self.destination, (self.ports >> 16) as u16),
             Direction::ToClient => (&self.source, self.ports as u16),
         };
-        let (l3_delta, l4_delta) = deltas(old, old_port_be, &rewrite.address, rewrite.port_be);
-        // SAFETY: this CPU's part.
-        let entry = unsafe { &mut *self.slot(cpu)? };
-        entry.source = self.source;
-        entry.destination = self.destination;
-        entry.tag = cache_tag(self.ports, self.protocol, cpu.control.epoch);
-        entry.refreshed_tick = cpu.tick();
-        entry.traffic_index = traffic_index(cpu, rewrite.backend);
-        entry.next_hop = rewrite.next_hop;
-        entry.address = rewrite.address;
-        entry.port_be = rewrite.port_be;
-        entry.direction = rewrite.direction as u16;
-        entry.l3_delta = l3_delta;
-        entry.l4_delta = l4_delta;
-        Some(entry)
+        let (l3_delta, l4_delta) =
+            deltas(&unpair(old), old_port_be, &rewrite.address, rewrite.port_be);
+        Action {
+            refreshed_tick: cpu.tick(),
+            traffic_index: traffic_index(cpu, rewrite.backend),
+            next_hop: rewrite.next_hop,
+            port_be: rewrite.port_be,
+            direction: rewrite.direction as u16,
+            l3_delta,
+            l4_delta,
+        }
     }
+
+    #[inline(always)]
+    fn slot_v4(&self, cpu: &Cpu) -> Option<*mut CacheEntryV4> {
+        CACHE_V4.get_ptr_mut(self.slot(cpu, CACHE_SLOTS.load()))
+    }
+
+    #[inline(always)]
+    fn slot_v6(&self, cpu: &Cpu) -> Option<*mut CacheEntryV6> {
+        CACHE_V6.get_ptr_mut(self.slot(cpu, CACHE_SLOTS.load() / 2))
+    }
+
+    #[inline(always)]
+    fn slot(&self, cpu: &Cpu, slots: u32) -> u32 {
+        cpu.index.wrapping_mul(slots).wrapping_add(self.hash as u32 & slots.wrapping_sub(1))
+    }
+}
+
+/// An IPv4 address of a pair.
+#[inline(always)]
+fn last_word(pair: &[u64; 2]) -> u32 {
+    let [_, last] = *pair;
+    (last >> 32) as u32
 }
 
 /// Where this CPU counts for a backend.

@@ -73,6 +73,10 @@ impl<'a> Cpu<'a> {
     }
 
     #[inline(always)]
+    #[expect(
+        clippy::mut_from_ref,
+        reason = "one run is the only one on its CPU; no two borrows are kept"
+    )]
     pub fn state(&self) -> &mut CpuState {
         // SAFETY: this CPU's own element; the program does not migrate.
         unsafe { &mut *self.state }

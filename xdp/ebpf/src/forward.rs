@@ -139,8 +139,7 @@ fn last_hop(cpu: &Cpu, packet: &Packet) -> NextHop {
 /// For a flow that is not in the table: its replies will most likely come to this CPU, soon.
 #[inline(always)]
 fn remember_reply(cpu: &Cpu, packet: &Packet, backend: &Backend, id: u32, next_hop: NextHop) {
-    let ports = u32::from(backend.port_be) | u32::from(packet.source_port_be()) << 16;
-    let key = CacheKey::new(pair(&backend.address), packet.source, ports, packet.protocol);
+    let key = CacheKey::of_reply(packet, pair(&backend.address), backend.port_be);
     let rewrite = Rewrite {
         direction: Direction::ToClient,
         address: unpair(&packet.destination),
@@ -164,7 +163,7 @@ fn to_backend(cpu: &Cpu, packet: &Packet, key: &CacheKey, id: u32, backend: &Bac
         next_hop: *next_hop,
     };
     match key.fill(cpu, &rewrite) {
-        Some(entry) => send(cpu, packet, entry),
+        Some(entry) => send(cpu, packet, &entry),
         None => cpu.drop(DropReason::Malformed),
     }
 }

@@ -8,6 +8,10 @@
 //! Everything is inlined: a call costs as much as three map lookups.
 #![no_std]
 #![no_main]
+#![expect(
+    clippy::needless_borrows_for_generic_args,
+    reason = "a key passed by value is copied on a stack of 512 octets"
+)]
 
 mod cache;
 mod cpu;
@@ -57,7 +61,7 @@ fn run(cpu: &Cpu) -> u32 {
         && packet.tcp_flags & (SYN | FIN | RST) == 0
         && let Some(entry) = key.find(cpu)
     {
-        return rewrite::send(cpu, &packet, entry);
+        return rewrite::send(cpu, &packet, &entry);
     }
     if may_be_vip && let Some(action) = forward::to_vip(cpu, &packet, &key) {
         return action;

@@ -1,6 +1,6 @@
 //! The maps, by the names that `sluice_xdp_abi::names` gives user space.
 //!
-//! Sizes that depend on the machine or on the configuration (`FLOWS`, `CACHE`, `CPUS`, `TRAFFIC`) are set by the loader.
+//! Sizes that depend on the machine or on the configuration (`FLOWS`, `CACHE_*`, `CPUS`, `TRAFFIC`) are set by the loader.
 
 use aya_ebpf::Global;
 use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap};
@@ -8,7 +8,7 @@ use aya_ebpf::macros::btf_map;
 use sluice_xdp_abi::address::Address;
 use sluice_xdp_abi::counter::{CpuState, Traffic};
 use sluice_xdp_abi::filter::Filter;
-use sluice_xdp_abi::flow::{CacheEntry, Flow, FlowKey, NextHop};
+use sluice_xdp_abi::flow::{CacheEntryV4, CacheEntryV6, Flow, FlowKey, NextHop};
 use sluice_xdp_abi::limits::{
     DEFAULT_MAX_FLOWS, MAX_BACKENDS, MAX_LINKS, MAX_SERVICES, MAX_TABLES, MAX_VIPS, MIN_CACHE_SLOTS,
 };
@@ -19,7 +19,7 @@ use sluice_xdp_abi::program::{
 /// Hash maps small in practice are not preallocated: they take what they hold.
 const NO_PREALLOC: usize = aya_ebpf::bindings::BPF_F_NO_PREALLOC as usize;
 
-/// Slots of one CPU's part of `CACHE`, a power of two; set by the loader.
+/// Slots of one CPU's part of `CACHE_V4`, a power of two; set by the loader. `CACHE_V6` has half as many.
 #[unsafe(no_mangle)]
 pub static CACHE_SLOTS: Global<u32> = Global::new(MIN_CACHE_SLOTS);
 
@@ -48,7 +48,9 @@ pub static LINKS: HashMap<u32, u32, { MAX_LINKS as usize }, NO_PREALLOC> = HashM
 #[btf_map]
 pub static FLOWS: LruHashMap<FlowKey, Flow, { DEFAULT_MAX_FLOWS as usize }> = LruHashMap::new();
 #[btf_map]
-pub static CACHE: Array<CacheEntry, { MIN_CACHE_SLOTS as usize }> = Array::new();
+pub static CACHE_V4: Array<CacheEntryV4, { MIN_CACHE_SLOTS as usize }> = Array::new();
+#[btf_map]
+pub static CACHE_V6: Array<CacheEntryV6, { MIN_CACHE_SLOTS as usize / 2 }> = Array::new();
 #[btf_map]
 pub static CPUS: Array<CpuState, 1> = Array::new();
 #[btf_map]

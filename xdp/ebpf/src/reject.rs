@@ -70,7 +70,7 @@ fn reset(cpu: &Cpu, packet: &Packet, reason: DropReason) -> u32 {
 #[inline(always)]
 fn segment_len(packet: &Packet, header_words: u8) -> u32 {
     let header_len = usize::from(header_words >> 4) * 4;
-    let data_len = if packet.l4_len > header_len { packet.l4_len - header_len } else { 0 };
+    let data_len = packet.l4_len.saturating_sub(header_len);
     let syn = u32::from(packet.tcp_flags & SYN != 0);
     let fin = u32::from(packet.tcp_flags & FIN != 0);
     data_len as u32 + syn + fin

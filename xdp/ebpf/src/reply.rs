@@ -93,7 +93,7 @@ fn to_client(
         next_hop,
     };
     match key.fill(cpu, &rewrite) {
-        Some(entry) => send(cpu, packet, entry),
+        Some(entry) => send(cpu, packet, &entry),
         None => cpu.drop(DropReason::Malformed),
     }
 }
@@ -125,7 +125,7 @@ fn route(cpu: &Cpu, packet: &Packet, vip: &Address) -> Option<NextHop> {
     LINKS.get_ptr(parameters.ifindex)?;
     // The two MACs lie behind each other, source first; read as aligned words, which is all the stack allows.
     const MACS: usize = core::mem::offset_of!(FibParameters, smac);
-    const { assert!(MACS % 4 == 0 && core::mem::offset_of!(FibParameters, dmac) == MACS + 6) };
+    const { assert!(MACS.is_multiple_of(4) && core::mem::offset_of!(FibParameters, dmac) == MACS + 6) };
     // SAFETY: twelve octets inside the structure, aligned to four.
     let macs = unsafe { (&raw const parameters).byte_add(MACS).cast::<[u32; 3]>().read() };
     Some(NextHop { link_index: parameters.ifindex, macs: swap_macs(macs) })

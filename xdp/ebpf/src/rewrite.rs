@@ -5,9 +5,9 @@ use aya_ebpf::helpers::bpf_redirect;
 use sluice_xdp_abi::address::Address;
 use sluice_xdp_abi::checksum::{Delta, update};
 use sluice_xdp_abi::drop_reason::DropReason;
-use sluice_xdp_abi::flow::{CacheEntry, Direction};
-use sluice_xdp_abi::hash::unpair;
+use sluice_xdp_abi::flow::{Action, CacheEntryV4, CacheEntryV6, Direction};
 
+use crate::cache::Entry;
 use crate::cpu::Cpu;
 use crate::maps::TRAFFIC;
 use crate::memory::{load, store};
@@ -17,54 +17,71 @@ const TO_BACKEND: u16 = Direction::ToBackend as u16;
 
 /// Sends a packet of a known flow on: everything it needs is in the entry.
 #[inline(always)]
-pub fn send(cpu: &Cpu, packet: &Packet, entry: &CacheEntry) -> u32 {
-    let l3 = packet.data + ETH_LEN;
-    if packet.is_v4 {
-        if l3 + IPV4_LEN > packet.end {
-            return cpu.drop(DropReason::Malformed);
-        }
-        // SAFETY: compared above.
-        let (ttl, sum): (u8, u16) = unsafe { (load(l3 + 8), load(l3 + 10)) };
-        if ttl <= 1 {
-            return cpu.drop(DropReason::TtlExpired);
-        }
-        let field = if entry.direction == TO_BACKEND { l3 + 16 } else { l3 + 12 };
-        // SAFETY: compared above.
-        unsafe {
-            store(l3 + 8, ttl - 1);
-            store(l3 + 10, update(sum, entry.l3_delta));
-            store(field, entry.address.last_word());
-        }
-    } else {
-        if l3 + IPV6_LEN > packet.end {
-            return cpu.drop(DropReason::Malformed);
-        }
-        // SAFETY: compared above.
-        let hop_limit: u8 = unsafe { load(l3 + 7) };
-        if hop_limit <= 1 {
-            return cpu.drop(DropReason::TtlExpired);
-        }
-        let field = if entry.direction == TO_BACKEND { l3 + 24 } else { l3 + 8 };
-        // SAFETY: compared above.
-        unsafe {
-            store(l3 + 7, hop_limit - 1);
-            store(field, entry.address);
-        }
+pub fn send(cpu: &Cpu, packet: &Packet, entry: &Entry) -> u32 {
+    match entry {
+        Entry::V4(entry) => send_v4(cpu, packet, entry),
+        Entry::V6(entry) => send_v6(cpu, packet, entry),
     }
-    if !transport(packet, entry) {
+}
+
+#[inline(always)]
+fn send_v4(cpu: &Cpu, packet: &Packet, entry: &CacheEntryV4) -> u32 {
+    let l3 = packet.data + ETH_LEN;
+    if l3 + IPV4_LEN > packet.end {
         return cpu.drop(DropReason::Malformed);
     }
-    count(packet, entry);
+    // SAFETY: compared above.
+    let (ttl, sum): (u8, u16) = unsafe { (load(l3 + 8), load(l3 + 10)) };
+    if ttl <= 1 {
+        return cpu.drop(DropReason::TtlExpired);
+    }
+    let field = if entry.action.direction == TO_BACKEND { l3 + 16 } else { l3 + 12 };
+    // SAFETY: compared above.
+    unsafe {
+        store(l3 + 8, ttl - 1);
+        store(l3 + 10, update(sum, entry.action.l3_delta));
+        store(field, entry.address);
+    }
+    finish(cpu, packet, &entry.action)
+}
+
+#[inline(always)]
+fn send_v6(cpu: &Cpu, packet: &Packet, entry: &CacheEntryV6) -> u32 {
+    let l3 = packet.data + ETH_LEN;
+    if l3 + IPV6_LEN > packet.end {
+        return cpu.drop(DropReason::Malformed);
+    }
+    // SAFETY: compared above.
+    let hop_limit: u8 = unsafe { load(l3 + 7) };
+    if hop_limit <= 1 {
+        return cpu.drop(DropReason::TtlExpired);
+    }
+    let field = if entry.action.direction == TO_BACKEND { l3 + 24 } else { l3 + 8 };
+    // SAFETY: compared above.
+    unsafe {
+        store(l3 + 7, hop_limit - 1);
+        store(field, entry.address);
+    }
+    finish(cpu, packet, &entry.action)
+}
+
+/// What both families share: transport header, counters, MACs, the way out.
+#[inline(always)]
+fn finish(cpu: &Cpu, packet: &Packet, action: &Action) -> u32 {
+    if !transport(packet, action) {
+        return cpu.drop(DropReason::Malformed);
+    }
+    count(packet, action);
     // SAFETY: the first 34 octets are in the frame since `parse`.
-    unsafe { store(packet.data, entry.next_hop.macs) };
-    out(cpu, entry.next_hop.link_index)
+    unsafe { store(packet.data, action.next_hop.macs) };
+    out(cpu, action.next_hop.link_index)
 }
 
 /// Port and sum of the transport header; false when it does not fit, which `parse` has excluded.
 #[inline(always)]
-fn transport(packet: &Packet, entry: &CacheEntry) -> bool {
+fn transport(packet: &Packet, action: &Action) -> bool {
     let l4 = packet.l4;
-    let port = if entry.direction == TO_BACKEND { l4 + 2 } else { l4 };
+    let port = if action.direction == TO_BACKEND { l4 + 2 } else { l4 };
     if packet.protocol == TCP {
         if l4 + TCP_LEN > packet.end {
             return false;
@@ -72,8 +89,8 @@ fn transport(packet: &Packet, entry: &CacheEntry) -> bool {
         // SAFETY: compared above.
         unsafe {
             let sum: u16 = load(l4 + 16);
-            store(l4 + 16, update(sum, entry.l4_delta));
-            store(port, entry.port_be);
+            store(l4 + 16, update(sum, action.l4_delta));
+            store(port, action.port_be);
         }
     } else {
         if l4 + UDP_LEN > packet.end {
@@ -84,21 +101,21 @@ fn transport(packet: &Packet, entry: &CacheEntry) -> bool {
             let sum: u16 = load(l4 + 6);
             // RFC 768: zero means the sender made no sum, and a sum that comes out as zero is sent as all ones.
             if sum != 0 {
-                let sum = update(sum, entry.l4_delta);
+                let sum = update(sum, action.l4_delta);
                 store(l4 + 6, if sum == 0 { 0xffff } else { sum });
             }
-            store(port, entry.port_be);
+            store(port, action.port_be);
         }
     }
     true
 }
 
 #[inline(always)]
-fn count(packet: &Packet, entry: &CacheEntry) {
-    if let Some(traffic) = TRAFFIC.get_ptr_mut(entry.traffic_index) {
+fn count(packet: &Packet, action: &Action) {
+    if let Some(traffic) = TRAFFIC.get_ptr_mut(action.traffic_index) {
         // SAFETY: this CPU's own element.
         let traffic = unsafe { &mut *traffic };
-        if entry.direction == TO_BACKEND {
+        if action.direction == TO_BACKEND {
             traffic.to_backend_packets += 1;
             traffic.to_backend_bytes += packet.len();
         } else {
@@ -121,8 +138,7 @@ fn out(cpu: &Cpu, link_index: u32) -> u32 {
 /// What replacing `old_address`:`old_port` by `new_address`:`new_port` adds to the IPv4 header's sum (its decremented
 /// TTL included) and to the transport's, whose pseudo header holds the address.
 #[inline(always)]
-pub fn deltas(old: &[u64; 2], old_port_be: u16, new: &Address, new_port_be: u16) -> (u16, u16) {
-    let old = unpair(old);
+pub fn deltas(old: &Address, old_port_be: u16, new: &Address, new_port_be: u16) -> (u16, u16) {
     let mut address = Delta::ZERO;
     let [a, b, c, d] = old.words;
     let [e, f, g, h] = new.words;
