@@ -60,7 +60,7 @@ fn five_mistakes_are_reported_at_once_with_their_lines() -> Result<()> {
     let path = appliance.config_path().to_string_lossy().into_owned();
     let output = appliance.cli(&["check", "--config", &path])?;
     let checked = String::from_utf8_lossy(&output.stdout).into_owned()
-        + &String::from_utf8_lossy(&output.stderr);
+        + &*String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success(), "{checked}");
     let ran = refused(&appliance)?;
     for said in [checked, ran] {
