@@ -1,5 +1,7 @@
 //! Our speaker alone against real routers: what they learn, lose and keep, whichever side goes away.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is the report")]
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
