@@ -67,6 +67,7 @@ impl Address {
 }
 
 #[cfg(test)]
+#[expect(clippy::cast_possible_truncation, reason = "test data is cut to size on purpose")]
 mod tests {
     use super::*;
 

@@ -54,6 +54,7 @@ pub const fn fold(sum: u64) -> u16 {
 }
 
 #[cfg(test)]
+#[expect(clippy::cast_possible_truncation, reason = "test data is cut to size on purpose")]
 mod tests {
     use super::*;
 

@@ -52,6 +52,7 @@ pub const fn slot(hash: u64, slots: u32) -> u32 {
 }
 
 #[cfg(test)]
+#[expect(clippy::cast_possible_truncation, reason = "test data is cut to size on purpose")]
 mod tests {
     use super::*;
 

@@ -19,8 +19,8 @@ pub enum Toolchain {
     Debian,
     /// rustup's nightly, which builds `core` from rust-src. rustup ships no `core` for this target.
     Nightly {
-        /// The `rustup` executable.
-        rustup: PathBuf,
+        /// Where the toolchain lies; its cargo and rustc are in `bin`.
+        sysroot: PathBuf,
     },
 }
 
@@ -77,9 +77,10 @@ impl Toolchain {
                 command.env("RUSTC", DEBIAN_RUSTC).env("RUSTC_BOOTSTRAP", "aya_ebpf");
                 command
             }
-            Self::Nightly { rustup } => {
-                let mut command = Command::new(rustup);
-                command.args(["run", "nightly", "cargo"]);
+            Self::Nightly { sysroot } => {
+                // Both named outright: another rustc in front of rustup's in $PATH would be taken for nightly's.
+                let mut command = Command::new(sysroot.join("bin/cargo"));
+                command.env("RUSTC", sysroot.join("bin/rustc"));
                 command
             }
         }
@@ -121,10 +122,11 @@ fn debian() -> Result<Toolchain, String> {
 fn rustup_nightly() -> Result<Toolchain, String> {
     let rustup = in_path("rustup").ok_or("rustup is not in $PATH")?;
     let mut command = Command::new(&rustup);
-    let sysroot = output(command.args(["run", "nightly", "rustc", "--print", "sysroot"]))
+    let rustc = output(command.args(["which", "--toolchain", "nightly", "rustc"]))
         .map_err(|_| "rustup has no nightly toolchain")?;
-    if Path::new(&sysroot).join("lib/rustlib/src/rust/library/core").is_dir() {
-        Ok(Toolchain::Nightly { rustup })
+    let sysroot = Path::new(&rustc).ancestors().nth(2).ok_or("rustup's nightly has no sysroot")?;
+    if sysroot.join("lib/rustlib/src/rust/library/core").is_dir() {
+        Ok(Toolchain::Nightly { sysroot: sysroot.to_owned() })
     } else {
         Err("rustup's nightly has no rust-src".to_owned())
     }
