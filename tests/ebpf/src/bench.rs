@@ -111,7 +111,7 @@ fn limit(packet: XdpContext) -> u32 {
         store(data, 22, load::<u8>(data, 22).wrapping_sub(1));
         store(data, 24, adjust(load::<u16>(data, 24), 0xfeff));
     }
-    redirect(script.out_link_index)
+    redirect(script.limit_link_index)
 }
 
 /// Writes the frame of the next flow over the packet.

@@ -24,16 +24,16 @@ pub struct Script {
     pub transport_sum: u32,
     /// Where the transport checksum is in the frame.
     pub transport_sum_offset: u32,
-    /// Where the generator and the stand-in device redirect to.
+    /// Where the generator redirects to.
     pub out_link_index: u32,
+    /// Where the stand-in device redirects to.
+    pub limit_link_index: u32,
     /// What the sink expects: IPv4 destination as it is in the packet, read as one word.
     pub wanted_destination: u32,
     /// And the destination port, likewise.
     pub wanted_port: u32,
     /// The stand-in device writes this Ethernet header: destination, source, as in the frame.
     pub out_macs: [u16; 6],
-    /// Explicit, so that no byte is undefined.
-    pub padding: u32,
 }
 
 /// What the sink saw.
@@ -46,4 +46,4 @@ pub struct Seen {
     pub wrong: u64,
 }
 
-const _: () = assert!(size_of::<Script>() == 80 + 8 + 8 * 4 + 12 + 4);
+const _: () = assert!(size_of::<Script>() == 80 + 8 + 9 * 4 + 12);
