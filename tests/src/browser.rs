@@ -87,24 +87,37 @@ impl Browser {
         let driver = WebDriver::new(&self.address, capabilities)
             .await
             .with_context(|| format!("starting Chromium: {}", self.process.tail(5)))?;
-        Ok(Window { driver })
+        Ok(Window { driver: Some(driver) })
     }
 }
 
 /// One window.
 #[derive(Debug)]
 pub struct Window {
-    /// For everything that has no helper here.
-    pub driver: WebDriver,
+    /// Absent only once closed.
+    driver: Option<WebDriver>,
+}
+
+impl Drop for Window {
+    fn drop(&mut self) {
+        // A failing test must not wait for a browser to say goodbye: the lab ends it.
+        if let Some(driver) = self.driver.take() {
+            _ = driver.leak();
+        }
+    }
 }
 
 impl Window {
+    fn driver(&self) -> Result<&WebDriver> {
+        self.driver.as_ref().context("the window is closed")
+    }
+
     /// Loads a page.
     ///
     /// # Errors
     /// When it cannot be loaded.
     pub async fn goto(&self, url: &str) -> Result<()> {
-        self.driver.goto(url).await.with_context(|| format!("loading {url}"))
+        self.driver()?.goto(url).await.with_context(|| format!("loading {url}"))
     }
 
     /// Sets the viewport, in CSS pixels, and the colour scheme the user prefers (`light` or `dark`).
@@ -112,7 +125,7 @@ impl Window {
     /// # Errors
     /// When the browser refuses.
     pub async fn emulate(&self, width: u32, height: u32, scheme: &str) -> Result<()> {
-        let cdp = self.driver.cdp();
+        let cdp = self.driver()?.cdp();
         let phone = width < 600;
         let size =
             json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": phone });
@@ -127,7 +140,7 @@ impl Window {
     /// # Errors
     /// When it throws.
     pub async fn evaluate(&self, expression: &str) -> Result<Value> {
-        let result = self.driver.execute(format!("return {expression}"), Vec::new()).await;
+        let result = self.driver()?.execute(format!("return {expression}"), Vec::new()).await;
         let result = result.with_context(|| format!("evaluating {expression}"))?;
         Ok(result.json().clone())
     }
@@ -153,23 +166,27 @@ impl Window {
     /// # Errors
     /// When the browser does not tell.
     pub async fn complaints(&self) -> Result<Vec<String>> {
-        let entries = self.driver.handle().browser_log().await?;
+        let entries = self.driver()?.handle().browser_log().await?;
         let loud = entries.into_iter().filter(|entry| !["DEBUG", "INFO"].contains(&&*entry.level));
         Ok(loud.map(|entry| format!("{}: {}", entry.level, entry.message)).collect())
     }
 
-    /// Every URL that was asked for since the last call.
+    /// Every URL that was asked for over the network since the last call.
     ///
     /// # Errors
     /// When the browser does not tell.
     pub async fn requests(&self) -> Result<Vec<String>> {
-        let entries = self.driver.handle().get_log("performance").await?;
+        let entries = self.driver()?.handle().get_log("performance").await?;
         let mut urls = Vec::new();
         for entry in entries {
             let event: Value = serde_json::from_str(&entry.message)?;
             let at = |pointer| event.pointer(pointer).and_then(Value::as_str);
             if at("/message/method") == Some("Network.requestWillBeSent") {
-                urls.extend(at("/message/params/request/url").map(str::to_owned));
+                // chrome:// is what the browser itself is made of.
+                let url = at("/message/params/request/url").filter(|url| {
+                    !["chrome:", "data:", "blob:"].iter().any(|scheme| url.starts_with(scheme))
+                });
+                urls.extend(url.map(str::to_owned));
             }
         }
         Ok(urls)
@@ -180,14 +197,15 @@ impl Window {
     /// # Errors
     /// When it cannot be taken or written.
     pub async fn picture(&self, file: &std::path::Path) -> Result<()> {
-        Ok(self.driver.screenshot(file).await?)
+        Ok(self.driver()?.screenshot(file).await?)
     }
 
     /// Closes the window and Chromium with it.
     ///
     /// # Errors
     /// When it does not close.
-    pub async fn close(self) -> Result<()> {
-        Ok(self.driver.quit().await?)
+    pub async fn close(mut self) -> Result<()> {
+        let driver = self.driver.take().context("the window is closed")?;
+        Ok(driver.quit().await?)
     }
 }
