@@ -99,6 +99,8 @@ async fn shows_the_appliance(window: &Window) -> Result<()> {
     window.wait(&format!("{xdp}.includes('native')"), xdp, SOON).await?;
     let line = "document.querySelector('#chart-packets path.line')?.getAttribute('d')";
     window.wait(&format!("/^M.*L/.test({line} ?? '')"), line, SOON).await?;
+    let before = window.evaluate(line).await?;
+    window.wait(&format!("{line} !== {before}"), line, SOON).await.context("the chart moves")?;
     Ok(())
 }
 
