@@ -70,7 +70,7 @@ pub const fn is_prime(size: u32) -> bool {
     }
     let mut divisor = 2;
     while divisor as u64 * divisor as u64 <= size as u64 {
-        if size % divisor == 0 {
+        if size.is_multiple_of(divisor) {
             return false;
         }
         divisor += 1;
@@ -89,9 +89,9 @@ fn turns_in_canonical_order(backends: &[Backend], size: u32) -> Vec<Turns> {
 
 impl Turns {
     /// Offset and skip as in the paper, from two hashes of the backend's address and port.
+    #[expect(clippy::cast_possible_truncation, reason = "a remainder of a u32 fits one")]
     fn new(position: u32, backend: &Backend, size: u32) -> Self {
         let key = key_bytes(backend.address);
-        // In range: a remainder of a u32 fits one.
         let below = |hash: u64, limit: u32| (hash % u64::from(limit.max(1))) as u32;
         Self {
             position,
@@ -103,6 +103,7 @@ impl Turns {
     }
 
     /// Claims the next free slot of this backend's walk. One exists: the caller counts them.
+    #[expect(clippy::cast_possible_truncation, reason = "a remainder of a u32 fits one")]
     fn claim(&mut self, table: &mut [u32], size: u32) {
         // One lap is enough for a prime size; the bound keeps any other from hanging the daemon.
         for _ in 0..size {
