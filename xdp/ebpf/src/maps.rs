@@ -19,6 +19,10 @@ use sluice_xdp_abi::program::{
 /// Hash maps small in practice are not preallocated: they take what they hold.
 const NO_PREALLOC: usize = aya_ebpf::bindings::BPF_F_NO_PREALLOC as usize;
 
+/// Page-aligned values: an element of 64 octets then is one cache line. Otherwise it begins 56 octets into one, behind
+/// the kernel's header, and costs two.
+const ALIGNED: usize = aya_ebpf::bindings::BPF_F_MMAPABLE as usize;
+
 /// Slots of one CPU's part of `CACHE_V4`, a power of two; set by the loader. `CACHE_V6` has half as many.
 #[unsafe(no_mangle)]
 pub static CACHE_SLOTS: Global<u32> = Global::new(MIN_CACHE_SLOTS);
@@ -48,12 +52,12 @@ pub static LINKS: HashMap<u32, u32, { MAX_LINKS as usize }, NO_PREALLOC> = HashM
 #[btf_map]
 pub static FLOWS: LruHashMap<FlowKey, Flow, { DEFAULT_MAX_FLOWS as usize }> = LruHashMap::new();
 #[btf_map]
-pub static CACHE_V4: Array<CacheEntryV4, { MIN_CACHE_SLOTS as usize }> = Array::new();
+pub static CACHE_V4: Array<CacheEntryV4, { MIN_CACHE_SLOTS as usize }, ALIGNED> = Array::new();
 #[btf_map]
-pub static CACHE_V6: Array<CacheEntryV6, { MIN_CACHE_SLOTS as usize / 2 }> = Array::new();
+pub static CACHE_V6: Array<CacheEntryV6, { MIN_CACHE_SLOTS as usize / 2 }, ALIGNED> = Array::new();
 #[btf_map]
-pub static CPUS: Array<CpuState, 1> = Array::new();
+pub static CPUS: Array<CpuState, 1, ALIGNED> = Array::new();
 #[btf_map]
-pub static TRAFFIC: Array<Traffic, { MAX_BACKENDS as usize }> = Array::new();
+pub static TRAFFIC: Array<Traffic, { MAX_BACKENDS as usize }, ALIGNED> = Array::new();
 #[btf_map]
 pub static RETIRED: Array<Traffic, { MAX_SERVICES as usize }> = Array::new();
