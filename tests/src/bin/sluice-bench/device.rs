@@ -68,13 +68,15 @@ impl Device {
         Ok(self.plane.set_next_hops(&next_hops)?)
     }
 
-    /// Lets every new flow into the flow table, however many there are.
-    pub(crate) fn open_gate(&self) -> anyhow::Result<()> {
+    /// Sets how many new flows per CPU and tick may enter the flow table; returns what it was.
+    pub(crate) fn set_gate(&self, new_flows_per_tick: u32) -> anyhow::Result<u32> {
         let map = MapData::from_pin(self.pin_dir.join(names::CONTROL))?;
         let mut control: Array<_, ControlWords> = Map::Array(map).try_into()?;
         let mut words = control.get(&0, 0)?;
-        words[NEW_FLOWS_PER_TICK_WORD] = u32::MAX;
-        Ok(control.set(0, words, 0)?)
+        let before = words[NEW_FLOWS_PER_TICK_WORD];
+        words[NEW_FLOWS_PER_TICK_WORD] = new_flows_per_tick;
+        control.set(0, words, 0)?;
+        Ok(before)
     }
 
     /// Every packet it has seen, whatever became of it.
