@@ -99,11 +99,8 @@ const LICENCE_EXCEPTIONS: &[(&str, &str, &str)] =
     &[("bgp-rs", "GPL-3.0", "an independent decoder in the tests, which are never shipped")];
 
 /// Crates that may be in the lock file twice, with the reason.
-const DUPLICATES: &[(&str, &str)] = &[
-    ("netlink-packet-core", "rtnetlink re-exports 0.9, netlink-packet-route 0.34 still wants 0.8"),
-    ("syn", "derive macros are moving from 2 to 3; build time only"),
-    ("tower-http", "reqwest, under the browser driver of the tests, is one version behind"),
-];
+const DUPLICATES: &[(&str, &str)] =
+    &[("syn", "derive macros are moving from 2 to 3; build time only")];
 
 /// `cargo metadata`, read.
 struct Tree {

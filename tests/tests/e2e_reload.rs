@@ -10,14 +10,14 @@ use sluice_tests::lab::peers::Kind;
 use sluice_tests::lab::sniff::Sniffer;
 use sluice_tests::lab::topology::{Topology, vip_routes};
 use sluice_tests::lab::traffic::{Traffic, burst};
-use sluice_tests::lab::until;
+use sluice_tests::lab::{backend, until};
 
 const SOON: Duration = Duration::from_secs(20);
 const PATIENCE: Duration = Duration::from_millis(900);
 
 fn with_one_more(lab: &Topology) -> Result<String> {
     let mut services = lab.services();
-    let mut more = lab.service("more", "tcp", 80, 8080);
+    let mut more = lab.service("more", "tcp", 80, backend::OTHER_HTTP_PORT);
     more.vips = vec!["203.0.113.11".parse()?];
     more.backends.retain(SocketAddr::is_ipv4);
     services.push(more);

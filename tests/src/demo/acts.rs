@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use super::stage::{Stage, time};
-use crate::lab::backend::HTTP_PORT;
+use crate::lab::backend::OTHER_HTTP_PORT;
 use crate::lab::client::{Attempt, Outcome, Transport, request};
 use crate::lab::topology::{APPLIANCE, CLIENT, Topology, VIP, vip_routes};
 use crate::lab::traffic::{Report, Traffic, burst};
@@ -253,7 +253,7 @@ pub(super) fn the_daemon_is_killed(stage: &mut Stage, lab: &mut Topology) -> Res
 pub(super) fn reload(stage: &mut Stage, lab: &mut Topology) -> Result<()> {
     stage.act("The configuration is reloaded (SIGHUP)");
     let mut services = lab.services();
-    let mut more = lab.service("more", "tcp", 80, HTTP_PORT);
+    let mut more = lab.service("more", "tcp", 80, OTHER_HTTP_PORT);
     more.vips = vec!["203.0.113.11".parse()?];
     more.backends.retain(std::net::SocketAddr::is_ipv4);
     services.push(more);

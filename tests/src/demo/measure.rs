@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 
 use super::stage::time;
-use crate::lab::backend::HTTP_PORT;
+use crate::lab::backend::OTHER_HTTP_PORT;
 use crate::lab::leak;
 use crate::lab::peers::Kind;
 use crate::lab::sniff::{Heard, Sniffer};
@@ -92,7 +92,7 @@ fn reloads(lab: &Topology, sniffer: &Sniffer, runs: u32) -> Result<()> {
     let mut withdrawn = Series::new("SIGHUP without it to UPDATE on the wire");
     let few = lab.appliance.config(&lab.settings(), &lab.services());
     let mut services = lab.services();
-    let mut more = lab.service("more", "tcp", 80, HTTP_PORT);
+    let mut more = lab.service("more", "tcp", 80, OTHER_HTTP_PORT);
     more.vips = vec!["203.0.113.11".parse()?];
     more.backends.retain(SocketAddr::is_ipv4);
     services.push(more);

@@ -13,6 +13,9 @@ use super::wait::until;
 
 /// Port of the HTTP server of a standard backend.
 pub const HTTP_PORT: u16 = 8080;
+/// A second HTTP server, for a second service: a client may use one port of its own towards two VIPs at once, and
+/// behind both VIPs the same backend and port could not tell the connections apart.
+pub const OTHER_HTTP_PORT: u16 = 8081;
 /// Port of the UDP echo of a standard backend.
 pub const UDP_PORT: u16 = 8053;
 
@@ -123,7 +126,7 @@ fn canonical(address: SocketAddr) -> SocketAddr {
 /// # Errors
 /// When it does not come up.
 pub fn start(namespace: &Netns, name: &str) -> Result<Proc> {
-    launch(namespace, name, &[HTTP_PORT], &[UDP_PORT])
+    launch(namespace, name, &[HTTP_PORT, OTHER_HTTP_PORT], &[UDP_PORT])
 }
 
 /// Starts a backend with many HTTP servers.
