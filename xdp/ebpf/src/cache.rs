@@ -27,6 +27,8 @@ pub struct Rewrite {
     pub port_be: u16,
     pub backend: u32,
     pub next_hop: NextHop,
+    /// False for a flow that is closing: its ports may soon be another flow's, so its packets ask the flow table.
+    pub is_kept: bool,
 }
 
 /// An entry of either family.
@@ -86,7 +88,8 @@ impl CacheKey {
     #[inline(always)]
     pub fn fill(&self, cpu: &Cpu, rewrite: &Rewrite) -> Option<Entry> {
         let action = self.action(cpu, rewrite);
-        let tag = cache_tag(self.protocol, cpu.control.epoch);
+        // No packet looks for the tag 0.
+        let tag = if rewrite.is_kept { cache_tag(self.protocol, cpu.control.epoch) } else { 0 };
         if self.is_v4 {
             // SAFETY: this CPU's part.
             let entry = unsafe { &mut *self.slot_v4(cpu)? };

@@ -37,7 +37,8 @@ pub fn to_vip(cpu: &Cpu, packet: &Packet, key: &CacheKey) -> Option<u32> {
         let flow = unsafe { &mut *flow };
         if let Some((id, backend)) = chosen(packet, flow, now_ns) {
             touch(packet, flow, now_ns);
-            return Some(to_backend(cpu, packet, key, id, backend));
+            let is_kept = flow.state != FlowState::Closing as u32;
+            return Some(to_backend(cpu, packet, key, id, backend, is_kept));
         }
     }
     let service_key = ServiceKey {
@@ -114,7 +115,7 @@ fn new_flow(
         cpu.state().failed_flows += 1;
         remember_reply(cpu, packet, backend, id, flow.last_hop);
     }
-    to_backend(cpu, packet, key, id, backend)
+    to_backend(cpu, packet, key, id, backend, true)
 }
 
 #[inline(always)]
@@ -146,12 +147,20 @@ fn remember_reply(cpu: &Cpu, packet: &Packet, backend: &Backend, id: u32, next_h
         port_be: packet.destination_port_be(),
         backend: id,
         next_hop,
+        is_kept: true,
     };
     key.fill(cpu, &rewrite);
 }
 
 #[inline(always)]
-fn to_backend(cpu: &Cpu, packet: &Packet, key: &CacheKey, id: u32, backend: &Backend) -> u32 {
+fn to_backend(
+    cpu: &Cpu,
+    packet: &Packet,
+    key: &CacheKey,
+    id: u32,
+    backend: &Backend,
+    is_kept: bool,
+) -> u32 {
     let Some(next_hop) = NEXT_HOPS.get(id).filter(|hop| hop.link_index != 0) else {
         return cpu.drop(DropReason::NoNextHop);
     };
@@ -161,6 +170,7 @@ fn to_backend(cpu: &Cpu, packet: &Packet, key: &CacheKey, id: u32, backend: &Bac
         port_be: backend.port_be,
         backend: id,
         next_hop: *next_hop,
+        is_kept,
     };
     match key.fill(cpu, &rewrite) {
         Some(entry) => send(cpu, packet, &entry),

@@ -20,6 +20,9 @@ const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 
 /// Decides over a packet whose source may be a backend; `None` when it belongs to no flow of ours.
+///
+/// A client may use one port towards two VIPs that share the endpoint. The backend sees one connection then, so the
+/// reply belongs to the flow that began last; the other is over, or is what the backend no longer knows.
 #[inline(always)]
 pub fn from_backend(cpu: &Cpu, packet: &Packet, key: &CacheKey) -> Option<u32> {
     let source = unpair(&packet.source);
@@ -37,6 +40,7 @@ pub fn from_backend(cpu: &Cpu, packet: &Packet, key: &CacheKey) -> Option<u32> {
         vip_port_be: 0,
         protocol: u32::from(packet.protocol),
     };
+    let mut latest: Option<(&'static mut Flow, &'static ServiceKey)> = None;
     for index in 0..MAX_SERVICES_PER_ENDPOINT {
         if index as u32 >= endpoint.count {
             break;
@@ -48,12 +52,15 @@ pub fn from_backend(cpu: &Cpu, packet: &Packet, key: &CacheKey) -> Option<u32> {
         if let Some(flow) = FLOWS.get_ptr_mut(&flow_key) {
             // SAFETY: as in `forward`.
             let flow = unsafe { &mut *flow };
-            if is_from(flow, &source, packet.source_port_be()) {
-                return Some(to_client(cpu, packet, key, flow, frontend));
+            let is_later =
+                latest.as_ref().is_none_or(|(other, _)| flow.created_ns > other.created_ns);
+            if is_later && is_from(flow, &source, packet.source_port_be()) {
+                latest = Some((flow, frontend));
             }
         }
     }
-    None
+    let (flow, frontend) = latest?;
+    Some(to_client(cpu, packet, key, flow, frontend))
 }
 
 /// Whether the flow was given to the endpoint this packet comes from.
@@ -91,6 +98,7 @@ fn to_client(
         port_be: frontend.port_be,
         backend: flow.backend,
         next_hop,
+        is_kept: flow.state != FlowState::Closing as u32,
     };
     match key.fill(cpu, &rewrite) {
         Some(entry) => send(cpu, packet, &entry),

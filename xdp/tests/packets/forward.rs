@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use sluice_xdp::NextHop;
 
 use crate::bed::{
-    Bed, OTHER_LINK, VIP4, VIP6, Verdict, Want, check, end, next_hop, program, tcp, udp,
+    Bed, OTHER_LINK, VIP4, VIP6, Verdict, Want, address, check, end, next_hop, program, tcp, udp,
 };
 use crate::wire::{ACK, FIN, Packet, RST, SYN};
 
@@ -250,4 +250,35 @@ fn counters_count() {
     assert_eq!(at_backend, frontend);
     let others = snapshot.frontends.iter().filter(|(f, _)| **f != tcp(VIP4, 80));
     assert!(others.into_iter().all(|(_, counters)| *counters == Default::default()));
+}
+
+/// A client uses one port towards two VIPs over the same endpoint: once one connection has closed,
+/// the backend's packets belong to the one that began last, in whatever order the services are held.
+#[test]
+fn a_port_used_again_towards_another_vip_of_the_same_backend() {
+    const OTHER_VIP: &str = "203.0.113.11";
+    let (client, backend) = (end(CLIENT4), end(BACKEND4_TCP));
+    let vips = [end(VIP4_TCP), (address(OTHER_VIP), 80)];
+    for (old, new) in [(vips[0], vips[1]), (vips[1], vips[0])] {
+        let mut bed = Bed::new();
+        bed.serve(tcp(VIP4, 80), &program(&[(BACKEND4_TCP, 1)]));
+        bed.serve(tcp(OTHER_VIP, 80), &program(&[(BACKEND4_TCP, 1)]));
+        let reply = |flags| Packet::tcp(backend, client, flags);
+        let there = |vip, flags| Packet::tcp(client, vip, flags);
+        let row = |name, vip, flags| {
+            (name, reply(flags), Want::Tx(returned(&reply(flags), vip, &there(vip, SYN))))
+        };
+        bed.send(&there(old, SYN));
+        let first = [
+            row("SYN-ACK", old, SYN | ACK),
+            row("data", old, ACK),
+            row("end", old, FIN | ACK),
+            row("after the end", old, ACK),
+        ];
+        check(&bed, &first);
+        // The coarse clock must see the second flow begin later; it ticks every few milliseconds.
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        bed.send(&there(new, SYN));
+        check(&bed, &[row("SYN-ACK", new, SYN | ACK), row("data", new, ACK)]);
+    }
 }
