@@ -37,8 +37,15 @@ impl<'d, 'i> Section<'d, 'i> {
     }
 
     fn get(&mut self, key: &'static str) -> Option<&'d Spanned<DeValue<'i>>> {
-        self.known.push(key);
+        self.know(key);
         self.table.get(key)
+    }
+
+    /// Remembers a key for the hint about unknown ones, once however often it is asked for.
+    fn know(&mut self, key: &'static str) {
+        if !self.known.contains(&key) {
+            self.known.push(key);
+        }
     }
 
     /// A key that may be absent.
@@ -78,7 +85,7 @@ impl<'d, 'i> Section<'d, 'i> {
         parse: impl Fn(&DeValue<'_>) -> Result<T, String>,
     ) -> Option<Spanned<T>> {
         if !self.table.contains_key(key) {
-            self.known.push(key);
+            self.know(key);
             report.missing(self.offset, self.at(key), example);
             return None;
         }

@@ -276,6 +276,13 @@ fn single_mistakes() {
 }
 
 #[test]
+fn an_unknown_key_that_resembles_none_is_answered_with_all() {
+    let text = "[data-plane]\ninterfaces = [\"eth0\"]\nzzzzzz = 1\n";
+    let message = "unknown key; known keys: interfaces, attach, pin-dir, max-flows";
+    assert_eq!(mistakes(text), [format!("line 3: data-plane.zzzzzz: {message}")]);
+}
+
+#[test]
 fn a_service_becomes_what_was_written() {
     let text = format!(
         r#"{MINIMAL}[[service]]
