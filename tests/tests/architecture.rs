@@ -19,6 +19,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("sluice-ebpf-build", &[]),
     ("sluice-plan", &["sluice-model"]),
     ("sluice-bgp", &["sluice-bgp-core"]),
+    ("sluice-bridge", &["sluice-api"]),
     ("sluice-netlink", &[]),
     ("sluice-xdp", &["sluice-xdp-abi", "sluice-ebpf-build"]),
     (

@@ -10,6 +10,7 @@ mod event;
 mod openapi;
 mod problem;
 mod service;
+mod source;
 mod status;
 
 pub use bgp::{BgpPeer, BgpRoute, BgpSpeaker, BgpState};
@@ -17,6 +18,10 @@ pub use event::{Change, ChangeKind};
 pub use openapi::openapi_json;
 pub use problem::Problem;
 pub use service::{Backend, Health, NextHopState, Protocol, Service, ServiceState, Vip};
+pub use source::{
+    ServiceReport, SourceChange, SourceReport, SourceState, WantedBackend, WantedHealth,
+    WantedRoute, WantedService,
+};
 pub use status::{Counters, Drop, Link, RatePoint, Rates, Snapshot, Status, Traffic, XdpMode};
 
 /// Gives a closed set of values the same spelling on the wire, in tables and in metric labels.

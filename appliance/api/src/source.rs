@@ -1,0 +1,159 @@
+//! Sources: who may say what should be, and what becomes of it. The contract of a bridge with each appliance.
+//!
+//! A source is one cluster (`PUT /api/v1/sources/{source}`, then `PATCH` with what changed). Its generation grows with
+//! every change: `PUT` with a lower one is refused, the same one with other content too, and a `PATCH` must name the
+//! generation it builds on. What a source wished last stays in force until it wishes otherwise, whoever restarts.
+
+use crate::{Protocol, ServiceState};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// Everything a source wants; the body of `PUT /api/v1/sources/{source}`. Services that are absent are removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SourceState {
+    /// Who stands behind the source, for example the UID of the cluster. A source belongs to the first owner that
+    /// writes to it; another one is refused with 409 until an operator deletes the source.
+    pub owner: String,
+    /// Higher than any before. A bridge takes the high 32 bits from its Lease's transitions, so that a new leader
+    /// outranks the old one, and counts in the low ones.
+    pub generation: u64,
+    /// Every service of the source.
+    pub services: Vec<WantedService>,
+}
+
+/// What changed since `base`; the body of `PATCH /api/v1/sources/{source}`. 409 when `base` is not the generation the
+/// appliance has: the source then sends everything with `PUT`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SourceChange {
+    /// As in [`SourceState`].
+    pub owner: String,
+    /// The generation this builds on.
+    pub base: u64,
+    /// The generation after the change; higher than `base`.
+    pub generation: u64,
+    /// New services and changed ones, each complete.
+    pub upsert: Vec<WantedService>,
+    /// Names of services that are no longer wanted; unknown names are no error.
+    pub remove: Vec<String>,
+}
+
+/// One wanted frontend per VIP: one port and protocol over one set of backends.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WantedService {
+    /// Unique on the appliance over all sources.
+    #[schema(example = "prod/default/web/80-tcp")]
+    pub name: String,
+    /// Addresses clients use, without prefix length, both families.
+    pub vips: Vec<String>,
+    /// Port clients use.
+    pub port: u16,
+    /// Transport protocol.
+    pub protocol: Protocol,
+    /// Who answers; the backends of a VIP are those of its family.
+    pub backends: Vec<WantedBackend>,
+    /// Client prefixes that may connect; empty allows everybody. A family without a prefix in a list that is not empty
+    /// is refused altogether.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub source_ranges: Vec<String>,
+    /// Seconds for which a client address keeps its backend after its last new flow; absent for no affinity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub affinity_seconds: Option<u32>,
+    /// How backends are asked whether they live; absent trusts the source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<WantedHealth>,
+    /// Seconds without a packet after which a flow is forgotten; absent for the protocol's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_timeout_seconds: Option<u32>,
+    /// What its VIPs are announced with. Services that share a VIP must agree; the first by name decides.
+    #[serde(default)]
+    pub route: WantedRoute,
+}
+
+/// One backend of a wanted service.
+#[derive(
+    Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema,
+)]
+#[serde(deny_unknown_fields)]
+pub struct WantedBackend {
+    /// IP address, without port.
+    pub address: String,
+    /// Port.
+    pub port: u16,
+    /// Share of new flows, 0 to 255; 0 drains: its flows stay, no new ones arrive.
+    pub weight: u16,
+}
+
+/// A health check. Defaults are those of the configuration file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WantedHealth {
+    /// Request target of an HTTP GET, beginning with a slash; absent for a TCP connect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http_path: Option<String>,
+    /// Probe this port instead of the backend's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// Between the starts of two probes; default 2000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval_ms: Option<u32>,
+    /// A probe that takes longer has failed; default 1000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u32>,
+    /// Consecutive failures until down; default 3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fall: Option<u8>,
+}
+
+/// BGP attributes of the routes to a service's VIPs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WantedRoute {
+    /// LOCAL_PREF towards internal peers (RFC 4271 §5.1.5).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local_pref: Option<u32>,
+    /// MED (RFC 4271 §5.1.4).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub med: Option<u32>,
+    /// Communities, `ASN:VALUE` (RFC 1997) or `ASN:A:B` (large, RFC 8092).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub communities: Vec<String>,
+}
+
+/// What became of a source's wishes; the answer to `PUT`, `PATCH` and `GET /api/v1/sources/{source}`.
+///
+/// `GET …?revision=N` answers when the report's revision is another one than N, or after 25 seconds with what it then
+/// is, so that a bridge learns of a change at once without polling.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SourceReport {
+    /// The source's name.
+    pub source: String,
+    /// Its owner.
+    pub owner: String,
+    /// The newest generation accepted.
+    pub generation: u64,
+    /// Changes with everything below; not ordered, and not kept over a restart of the daemon.
+    pub revision: u64,
+    /// What became of each service, by name.
+    pub services: Vec<ServiceReport>,
+}
+
+/// What became of one wanted service.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ServiceReport {
+    /// Its name.
+    pub name: String,
+    /// Generation of the source that last changed it.
+    pub generation: u64,
+    /// The data plane holds exactly what is wanted.
+    pub programmed: bool,
+    /// Every VIP of it is announced, or there is no BGP to announce it with.
+    pub announced: bool,
+    /// What it can do for clients.
+    pub state: ServiceState,
+    /// Why it is not served as wanted, in words: a clash with another source, a limit, an address without a way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}

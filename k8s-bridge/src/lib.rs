@@ -1,0 +1,7 @@
+//! The in-cluster half of Sluice: watches Services, allocates addresses, tells every appliance what to balance, and
+//! writes back what they report. It never touches packets.
+//!
+//! Objects flow one way: watch → [`index`] → push → appliances → status → objects.
+
+pub mod crd;
+pub mod index;

@@ -1,0 +1,3 @@
+//! `sluice-bridge`.
+
+fn main() {}
