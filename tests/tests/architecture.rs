@@ -100,8 +100,13 @@ const LICENCE_EXCEPTIONS: &[(&str, &str, &str)] =
     &[("bgp-rs", "GPL-3.0", "an independent decoder in the tests, which are never shipped")];
 
 /// Crates that may be in the lock file twice, with the reason.
-const DUPLICATES: &[(&str, &str)] =
-    &[("syn", "derive macros are moving from 2 to 3; build time only")];
+const DUPLICATES: &[(&str, &str)] = &[
+    ("base64", "k8s-openapi is one version behind hyper-util"),
+    ("getrandom", "ring, kube-runtime's hasher and the tests' generator each name their own"),
+    ("hashbrown", "kube-runtime is one version behind indexmap"),
+    ("syn", "derive macros are moving from 2 to 3; build time only"),
+    ("tower-http", "the tests' WebDriver client is one version behind kube"),
+];
 
 /// `cargo metadata`, read.
 struct Tree {
