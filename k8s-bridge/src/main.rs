@@ -1,3 +1,0 @@
-//! `sluice-bridge`.
-
-fn main() {}
