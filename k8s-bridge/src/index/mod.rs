@@ -5,6 +5,12 @@
 //! empty, so that addresses in existing statuses are known before any is handed out and nothing is deleted on a
 //! half-read cluster.
 
+mod leases;
+mod ranges;
+
+pub use leases::{Leases, Ports, ProtocolKey, Taken};
+pub use ranges::Range;
+
 use crate::crd::AddressPool;
 use k8s_openapi::api::core::v1::{Namespace, Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
