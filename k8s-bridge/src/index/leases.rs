@@ -8,11 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 /// What a Service uses of an address.
-pub type Ports = BTreeSet<(u16, ProtocolKey)>;
+pub(super) type Ports = BTreeSet<(u16, ProtocolKey)>;
 
 /// A protocol that can be ordered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ProtocolKey {
+pub(super) enum ProtocolKey {
     /// TCP.
     Tcp,
     /// UDP.
@@ -21,14 +21,14 @@ pub enum ProtocolKey {
 
 /// Why an address cannot be had: somebody else has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Taken {
+pub(super) struct Taken {
     /// Who.
-    pub by: ObjectName,
+    pub(super) by: ObjectName,
 }
 
 /// Addresses in use.
 #[derive(Clone, Debug, Default)]
-pub struct Leases {
+pub(super) struct Leases {
     holders: BTreeMap<IpAddr, BTreeMap<ObjectName, Holder>>,
     held: BTreeMap<ObjectName, BTreeSet<IpAddr>>,
 }
@@ -57,7 +57,7 @@ impl Leases {
     ///
     /// # Errors
     /// When somebody has it whom it cannot be shared with; nothing has changed then.
-    pub fn claim(
+    pub(super) fn claim(
         &mut self,
         address: IpAddr,
         service: &ObjectName,
@@ -74,7 +74,7 @@ impl Leases {
     }
 
     /// Gives the lowest address of the ranges that can be had; `None` when all are taken.
-    pub fn claim_any(
+    pub(super) fn claim_any(
         &mut self,
         ranges: &[Range],
         ipv4: bool,
@@ -93,7 +93,7 @@ impl Leases {
     }
 
     /// Takes one address back.
-    pub fn release_one(&mut self, service: &ObjectName, address: IpAddr) {
+    pub(super) fn release_one(&mut self, service: &ObjectName, address: IpAddr) {
         if let Some(holders) = self.holders.get_mut(&address) {
             holders.remove(service);
             if holders.is_empty() {
@@ -109,21 +109,19 @@ impl Leases {
     }
 
     /// Takes everything back that a Service has.
-    pub fn release(&mut self, service: &ObjectName) {
+    pub(super) fn release(&mut self, service: &ObjectName) {
         for address in self.of(service) {
             self.release_one(service, address);
         }
     }
 
     /// What a Service has, lowest first.
-    #[must_use]
-    pub fn of(&self, service: &ObjectName) -> Vec<IpAddr> {
+    pub(super) fn of(&self, service: &ObjectName) -> Vec<IpAddr> {
         self.held.get(service).into_iter().flatten().copied().collect()
     }
 
     /// How many addresses of the ranges are in use.
-    #[must_use]
-    pub fn used(&self, ranges: &[Range]) -> u128 {
+    pub(super) fn used(&self, ranges: &[Range]) -> u128 {
         let within = |address: &&IpAddr| ranges.iter().any(|range| range.contains(**address));
         self.holders.keys().filter(within).count() as u128
     }
@@ -151,6 +149,7 @@ impl Leases {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::collections::btree_map::Entry;
 
     fn name(name: &str) -> ObjectName {
         ObjectName { namespace: "default".into(), name: name.into() }
@@ -216,10 +215,11 @@ mod tests {
                 if act == 0 {
                     leases.release(&who);
                     known.remove(&who);
-                } else if !known.contains_key(&who) {
+                } else if let Entry::Vacant(new) = known.entry(who) {
                     let ports = tcp(&[port]);
-                    if let Some(address) = leases.claim_any(&pool, true, &who, &ports, sharing) {
-                        known.insert(who, (address, ports, sharing));
+                    let got = leases.claim_any(&pool, true, new.key(), &ports, sharing);
+                    if let Some(address) = got {
+                        new.insert((address, ports, sharing));
                     }
                 }
                 for (one, (address, ports, sharing)) in &known {

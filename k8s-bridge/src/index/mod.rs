@@ -5,16 +5,20 @@
 //! empty, so that addresses in existing statuses are known before any is handed out and nothing is deleted on a
 //! half-read cluster.
 
+mod endpoints;
 mod leases;
+mod pools;
 mod ranges;
-
-pub use leases::{Leases, Ports, ProtocolKey, Taken};
-pub use ranges::Range;
+mod service;
+#[cfg(test)]
+mod tests;
 
 use crate::crd::AddressPool;
 use k8s_openapi::api::core::v1::{Namespace, Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use sluice_api::WantedService;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 /// Settings that hold for the whole life of the process (flags).
@@ -127,6 +131,15 @@ pub struct Changes {
 pub struct Index {
     settings: Settings,
     synced: bool,
+    services: BTreeMap<ObjectName, Service>,
+    /// By Service, then by the slice's name.
+    slices: BTreeMap<ObjectName, BTreeMap<String, EndpointSlice>>,
+    pools: pools::Pools,
+    wanted: BTreeMap<ObjectName, Vec<WantedService>>,
+    refused: BTreeSet<ObjectName>,
+    said: BTreeMap<ObjectName, Outcome>,
+    pool_uses: BTreeMap<String, PoolUse>,
+    dirty: BTreeSet<ObjectName>,
 }
 
 // === impl Index ===
@@ -135,31 +148,119 @@ impl Index {
     /// An empty one.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
-        Index { settings, synced: false }
+        Index {
+            settings,
+            synced: false,
+            services: BTreeMap::new(),
+            slices: BTreeMap::new(),
+            pools: pools::Pools::default(),
+            wanted: BTreeMap::new(),
+            refused: BTreeSet::new(),
+            said: BTreeMap::new(),
+            pool_uses: BTreeMap::new(),
+            dirty: BTreeSet::new(),
+        }
     }
 
     /// Takes in an object that is new or changed.
-    pub fn apply(&mut self, _object: Object) {}
+    pub fn apply(&mut self, object: Object) {
+        match object {
+            Object::Service(s) => {
+                let name = name_of(&s.metadata);
+                self.services.insert(name.clone(), *s);
+                self.dirty.insert(name);
+            }
+            Object::EndpointSlice(s) => {
+                let (Some(owner), Some(slice)) = (owner_of(&s), s.metadata.name.clone()) else {
+                    return;
+                };
+                self.slices.entry(owner.clone()).or_default().insert(slice, *s);
+                self.dirty.insert(owner);
+            }
+            Object::AddressPool(p) => {
+                self.pools.apply(p.metadata.name.clone().unwrap_or_default(), *p);
+                self.dirty.extend(self.services.keys().cloned());
+            }
+            Object::Node(_) | Object::Namespace(_) => {}
+        }
+    }
 
     /// Forgets an object. The kind is that of the variant; only its name and namespace are looked at.
-    pub fn delete(&mut self, _object: &Object) {}
+    pub fn delete(&mut self, object: &Object) {
+        match object {
+            Object::Service(s) => {
+                let name = name_of(&s.metadata);
+                self.services.remove(&name);
+                self.dirty.insert(name.clone());
+                self.released(&name);
+            }
+            Object::EndpointSlice(s) => {
+                let slice = name_of(&s.metadata);
+                for (owner, slices) in &mut self.slices {
+                    if owner.namespace == slice.namespace && slices.remove(&slice.name).is_some() {
+                        self.dirty.insert(owner.clone());
+                    }
+                }
+            }
+            Object::AddressPool(p) => {
+                self.pools.delete(p.metadata.name.as_deref().unwrap_or_default());
+                self.dirty.extend(self.services.keys().cloned());
+            }
+            Object::Node(_) | Object::Namespace(_) => {}
+        }
+    }
 
     /// All first lists have been fed.
     pub fn synced(&mut self) {
-        self.synced = true;
+        if !std::mem::replace(&mut self.synced, true) {
+            self.import();
+        }
     }
 
     /// What changed.
     pub fn drain(&mut self) -> Changes {
-        Changes::default()
+        let mut changes = Changes::default();
+        if !self.synced {
+            return changes;
+        }
+        for name in std::mem::take(&mut self.dirty) {
+            let (outcome, wanted) = self.decide(&name);
+            let before = self.wanted.remove(&name).unwrap_or_default();
+            let gone = before.iter().filter(|b| !wanted.iter().any(|w| w.name == b.name));
+            changes.remove.extend(gone.map(|b| b.name.clone()));
+            changes.upsert.extend(wanted.iter().filter(|w| !before.contains(w)).cloned());
+            if !wanted.is_empty() {
+                self.wanted.insert(name.clone(), wanted);
+            }
+            if matches!(outcome, Some(Outcome::Refuse(_))) {
+                self.refused.insert(name.clone());
+            } else {
+                self.refused.remove(&name);
+            }
+            if self.said.get(&name) != outcome.as_ref() {
+                self.said.remove(&name);
+                if let Some(outcome) = outcome {
+                    self.said.insert(name.clone(), outcome.clone());
+                    changes.outcomes.push((name, outcome));
+                }
+            }
+        }
+        let uses = self.pools.uses();
+        let new = uses.iter().filter(|(name, u)| self.pool_uses.get(name) != Some(u));
+        changes.pools = new.cloned().collect();
+        self.pool_uses = uses.into_iter().collect();
+        changes
     }
 
     /// A Service is cleaned up: its finalizer is gone, so its addresses may be handed out again.
-    pub fn released(&mut self, _service: &ObjectName) {}
+    pub fn released(&mut self, service: &ObjectName) {
+        self.pools.release(service);
+        self.dirty.extend(self.refused.iter().cloned());
+    }
 
     /// Every wanted service, for a full push.
     pub fn wanted(&self) -> impl Iterator<Item = &WantedService> + '_ {
-        std::iter::empty()
+        self.wanted.values().flatten()
     }
 
     /// The settings.
@@ -167,4 +268,20 @@ impl Index {
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
+}
+
+fn name_of(meta: &ObjectMeta) -> ObjectName {
+    ObjectName {
+        namespace: meta.namespace.clone().unwrap_or_default(),
+        name: meta.name.clone().unwrap_or_default(),
+    }
+}
+
+fn owner_of(slice: &EndpointSlice) -> Option<ObjectName> {
+    let name = slice.metadata.labels.as_ref()?.get("kubernetes.io/service-name")?.clone();
+    Some(ObjectName { namespace: slice.metadata.namespace.clone().unwrap_or_default(), name })
+}
+
+fn trouble(reason: &'static str, message: impl Into<String>) -> Trouble {
+    Trouble { reason, message: message.into() }
 }

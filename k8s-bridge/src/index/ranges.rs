@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Addresses of one family from `first` to `last`, both included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Range {
+pub(super) struct Range {
     first: IpAddr,
     last: IpAddr,
 }
@@ -17,7 +17,7 @@ impl Range {
     ///
     /// # Errors
     /// What is wrong with the text, and how it should look.
-    pub fn parse(text: &str, avoid_ends: bool) -> Result<Self, String> {
+    pub(super) fn parse(text: &str, avoid_ends: bool) -> Result<Self, String> {
         let text = text.trim();
         let wrong = || {
             format!(
@@ -50,37 +50,27 @@ impl Range {
     }
 
     /// True when the address is one of these.
-    #[must_use]
-    pub fn contains(&self, address: IpAddr) -> bool {
+    pub(super) fn contains(&self, address: IpAddr) -> bool {
         self.is_ipv4() == address.is_ipv4() && self.first <= address && address <= self.last
     }
 
     /// True when both have an address in common.
-    #[must_use]
-    pub fn overlaps(&self, other: &Self) -> bool {
+    pub(super) fn overlaps(&self, other: &Self) -> bool {
         self.contains(other.first) || other.contains(self.first)
     }
 
     /// True for IPv4.
-    #[must_use]
-    pub fn is_ipv4(&self) -> bool {
+    pub(super) fn is_ipv4(&self) -> bool {
         self.first.is_ipv4()
     }
 
     /// How many addresses; saturates at 2^128 - 1.
-    #[must_use]
-    pub fn len(&self) -> u128 {
+    pub(super) fn size(&self) -> u128 {
         (number(self.last) - number(self.first)).saturating_add(1)
     }
 
-    /// Never: a range has at least one address.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        false
-    }
-
     /// Every address, lowest first.
-    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + use<> {
+    pub(super) fn addresses(&self) -> impl Iterator<Item = IpAddr> + use<> {
         let last = self.last;
         std::iter::successors(
             Some(self.first),
@@ -129,7 +119,7 @@ mod tests {
             ("::/0", false, "::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", u128::MAX),
         ] {
             let range = Range::parse(text, avoid).unwrap();
-            assert_eq!((range.to_string().as_str(), range.len()), (words, len), "{text}");
+            assert_eq!((range.to_string().as_str(), range.size()), (words, len), "{text}");
         }
     }
 
