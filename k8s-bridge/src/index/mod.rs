@@ -5,6 +5,7 @@
 //! empty, so that addresses in existing statuses are known before any is handed out and nothing is deleted on a
 //! half-read cluster.
 
+mod annotations;
 mod endpoints;
 mod leases;
 mod pools;

@@ -79,16 +79,22 @@ impl Pools {
         self.leases.claim(address, who, ports, sharing)
     }
 
-    /// Gives the lowest free address: pools by priority, then by name.
+    /// Gives the lowest free address: of the pool that was asked for, else of those that give without being asked, by
+    /// priority, then by name.
     pub(super) fn claim_any(
         &mut self,
         who: &ObjectName,
         v6: bool,
         ports: &Ports,
+        asked: Option<&str>,
     ) -> Result<IpAddr, Trouble> {
         let family = if v6 { "IPv6" } else { "IPv4" };
+        let is_meant = |pool: &Pool| match asked {
+            Some(name) => pool.object.metadata.name.as_deref() == Some(name),
+            None => !pool.object.spec.manual,
+        };
         let gives = |pool: &&Pool| {
-            !pool.object.spec.manual
+            is_meant(pool)
                 && permits(&pool.object, who)
                 && pool.ranges.iter().any(|range| range.is_ipv4() != v6)
         };
@@ -96,9 +102,10 @@ impl Pools {
         // Stable: by name among equals.
         pools.sort_by_key(|pool| Reverse(pool.object.spec.priority));
         if pools.is_empty() {
+            let named = asked.map(|name| format!(" called {name}")).unwrap_or_default();
             let what = format!(
-                "no AddressPool gives {family} addresses to namespace {}; create one, or see the status of those \
-                 there are",
+                "no AddressPool{named} gives {family} addresses to namespace {}; create one, or see the status of \
+                 those there are",
                 who.namespace
             );
             return Err(trouble("NoPool", what));

@@ -1,5 +1,6 @@
 //! What follows from one Service.
 
+use super::annotations::Asks;
 use super::leases::{Ports, ProtocolKey};
 use super::pools::permits;
 use super::{EndpointMode, Index, ObjectName, Outcome, Serve, Trouble, endpoints, trouble};
@@ -61,25 +62,17 @@ impl Index {
         if self.settings.endpoints == EndpointMode::Nodes {
             return Err(trouble("UnsupportedMode", "endpoints on nodes are not served yet"));
         }
-        let asked = service.metadata.annotations.iter().flatten();
-        let mut keys = asked.map(|(k, _)| k);
-        if let Some(key) =
-            keys.find(|k| k.starts_with("sluice.dev/") || k.starts_with("loxilb.io/"))
-        {
-            return Err(trouble("UnsupportedAnnotation", format!("{key} is not served yet")));
-        }
-        if spec.load_balancer_ip.as_ref().is_some_and(|ip| !ip.is_empty()) {
-            return Err(trouble("UnsupportedAddress", "loadBalancerIP is not served yet"));
-        }
+        let asks = Asks::of(service)?;
         let source_ranges = source_ranges(service)?;
         let mut serve = Serve::default();
-        serve.addresses = self.addresses(name, service, &mut serve.troubles)?;
+        serve.addresses = self.addresses(name, service, &asks, &mut serve.troubles)?;
         let route = serve.addresses.first().and_then(|a| self.pools.of(*a)).map(|p| WantedRoute {
             local_pref: p.spec.route.local_pref,
             med: p.spec.route.med,
             communities: p.spec.route.communities.clone(),
         });
-        let affinity_seconds = (spec.session_affinity.as_deref() == Some("ClientIP")).then(|| {
+        let has_affinity = asks.affinity || spec.session_affinity.as_deref() == Some("ClientIP");
+        let affinity_seconds = has_affinity.then(|| {
             let config = spec.session_affinity_config.as_ref().and_then(|c| c.client_ip.as_ref());
             config.and_then(|c| u32::try_from(c.timeout_seconds?).ok()).unwrap_or(10_800)
         });
@@ -107,8 +100,9 @@ impl Index {
                 backends: endpoints::pods(slices, port.name.as_deref().unwrap_or_default(), text),
                 source_ranges: source_ranges.clone(),
                 affinity_seconds,
+                health: asks.health.clone(),
+                idle_timeout_seconds: asks.idle_timeout,
                 route: route.clone().unwrap_or_default(),
-                ..WantedService::default()
             });
         }
         serve.wanted = wanted.iter().map(|w| w.name.clone()).collect();
@@ -119,6 +113,7 @@ impl Index {
         &mut self,
         name: &ObjectName,
         service: &Service,
+        asks: &Asks,
         troubles: &mut Vec<Trouble>,
     ) -> Result<Vec<IpAddr>, Trouble> {
         let spec = service.spec.clone().unwrap_or_default();
@@ -126,18 +121,29 @@ impl Index {
         let prefer = spec.ip_family_policy.as_deref() == Some("PreferDualStack");
         let ports = port_keys(service);
         let had = self.pools.held_by(name);
+        if let Some(stranger) = asks.addresses.iter().find(|a| !families.contains(&family(**a))) {
+            let what =
+                format!("{stranger} is asked for, but ipFamilies is {}", families.join(", "));
+            return Err(trouble("AddressFamilyMismatch", what));
+        }
         let mut addresses = Vec::new();
         let mut missing = None;
         for family in &families {
             let v6 = family == "IPv6";
-            let Some(address) = had.iter().copied().find(|a| a.is_ipv6() == v6) else {
-                match self.pools.claim_any(name, v6, &ports) {
+            let held = had.iter().copied().find(|a| a.is_ipv6() == v6);
+            let asked = asks.addresses.iter().copied().find(|a| a.is_ipv6() == v6);
+            let Some(address) = asked.or(held) else {
+                match self.pools.claim_any(name, v6, &ports, asks.pool.as_deref()) {
                     Ok(address) => addresses.push(address),
                     Err(why) => missing = Some(why),
                 }
                 continue;
             };
             if !self.pools.of(address).is_some_and(|pool| permits(pool, name)) {
+                if held != Some(address) {
+                    let what = format!("no pool may give {address} to it; ask for another one");
+                    return Err(trouble("AddressNotInPool", what));
+                }
                 let what = format!("{address} stays, though no pool gives it any longer");
                 troubles.push(trouble("AddressNotInPool", what));
             }
@@ -165,6 +171,11 @@ impl Index {
             }
         }
     }
+}
+
+/// As `ipFamilies` spells it.
+fn family(address: IpAddr) -> String {
+    if address.is_ipv6() { "IPv6".to_owned() } else { "IPv4".to_owned() }
 }
 
 fn has_finalizer(service: &Service) -> bool {

@@ -153,6 +153,42 @@ fn every_shape_has_its_answer() {
 }
 
 #[test]
+fn an_address_that_is_asked_for_is_given_or_the_reason_why_not() {
+    let ask = |address: &str| json!({"annotations": {"sluice.dev/addresses": address}});
+    for (address, answer) in [
+        ("192.0.2.2", "served"),
+        ("192.0.2.1", "AddressInUse"),
+        ("198.51.100.1", "AddressNotInPool"),
+        ("2001:db8::1", "AddressFamilyMismatch"),
+    ] {
+        let owner = service("b", Some("192.0.2.1"));
+        let wishes = shaped("a", &json!({}), &ask(address));
+        let (_, changes) = after([pool("192.0.2.0/30"), owner, wishes]);
+        assert_eq!(reason(&changes, "a"), answer, "{address}");
+        assert_eq!(reason(&changes, "b"), "served", "others are left alone");
+    }
+}
+
+#[test]
+fn another_request_moves_the_service() {
+    let ask = |address: &str| json!({"annotations": {"sluice.dev/addresses": address}});
+    let (mut i, _) = after([pool("192.0.2.0/30"), shaped("a", &json!({}), &ask("192.0.2.2"))]);
+    i.apply(shaped("a", &json!({}), &ask("192.0.2.3")));
+    assert_eq!(i.drain().upsert[0].vips, ["192.0.2.3"]);
+    i.apply(shaped("b", &json!({}), &ask("192.0.2.2")));
+    assert_eq!(reason(&i.drain(), "b"), "served", "the old address is free");
+}
+
+#[test]
+fn a_pool_is_asked_for_by_name() {
+    let ask = |name: &str| json!({"annotations": {"sluice.dev/pool": name}});
+    for (name, answer) in [("p", "served"), ("q", "NoPool")] {
+        let (_, changes) = after([pool("192.0.2.0/30"), shaped("a", &json!({}), &ask(name))]);
+        assert_eq!(reason(&changes, "a"), answer, "{name}");
+    }
+}
+
+#[test]
 fn one_family_is_enough_where_both_are_only_preferred() {
     let dual = json!({"ipFamilies": ["IPv4", "IPv6"], "ipFamilyPolicy": "PreferDualStack"});
     let (_, changes) = after([pool("192.0.2.0/30"), shaped("a", &dual, &json!({}))]);
