@@ -126,7 +126,8 @@ impl Leases {
         self.holders.keys().filter(within).count() as u128
     }
 
-    /// Who stands in the way. An exclusive lease bears no other, whichever came first.
+    /// Who stands in the way. An exclusive lease bears no other, whichever came first; but whoever has the address stays,
+    /// as long as the ports are its own: an edited pool puts nobody out.
     fn obstacle(
         &self,
         address: IpAddr,
@@ -134,12 +135,12 @@ impl Leases {
         ports: &Ports,
         sharing: Sharing,
     ) -> Option<&ObjectName> {
-        let others = self.holders.get(&address).into_iter().flatten();
-        let mut others = others.filter(|(name, _)| *name != service);
+        let holders = self.holders.get(&address)?;
+        let is_new = !holders.contains_key(service);
+        let mut others = holders.iter().filter(|(name, _)| *name != service);
         let clashes = |holder: &Holder| {
-            sharing == Sharing::Exclusive
-                || holder.sharing == Sharing::Exclusive
-                || !holder.ports.is_disjoint(ports)
+            let alone = sharing == Sharing::Exclusive || holder.sharing == Sharing::Exclusive;
+            (is_new && alone) || !holder.ports.is_disjoint(ports)
         };
         others.find(|(_, holder)| clashes(holder)).map(|(name, _)| name)
     }

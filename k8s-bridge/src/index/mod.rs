@@ -87,7 +87,8 @@ pub enum Outcome {
 /// How a Service is served.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Serve {
-    /// Addresses for `status.loadBalancer.ingress`, in the order of `ipFamilies`.
+    /// Addresses for `status.loadBalancer.ingress`, in the order of `ipFamilies`. The Service's ports are to be written
+    /// with each (`ingress[].ports`): after a restart they say who had which port of a shared address.
     pub addresses: Vec<IpAddr>,
     /// Names of its wanted services, see [`Changes::upsert`].
     pub wanted: Vec<String>,

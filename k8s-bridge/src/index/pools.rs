@@ -3,7 +3,7 @@
 use super::leases::{Leases, Ports, Taken};
 use super::ranges::Range;
 use super::{ObjectName, PoolUse, Trouble, trouble};
-use crate::crd::AddressPool;
+use crate::crd::{AddressPool, Sharing};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -66,6 +66,13 @@ impl Pools {
     /// What a Service has, lowest first.
     pub(super) fn held_by(&self, who: &ObjectName) -> Vec<IpAddr> {
         self.leases.of(who)
+    }
+
+    /// Leaves a Service the address that its status has, whatever pools say by now. Of two with the same port the one
+    /// that comes first has it.
+    pub(super) fn import(&mut self, address: IpAddr, who: &ObjectName, ports: &Ports) {
+        // Whoever comes second gets another address when it is decided about.
+        let _second = self.leases.claim(address, who, ports, Sharing::Shared);
     }
 
     /// Gives this address; one that no pool has is nobody else's.

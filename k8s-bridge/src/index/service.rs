@@ -4,7 +4,7 @@ use super::annotations::Asks;
 use super::leases::{Ports, ProtocolKey};
 use super::pools::permits;
 use super::{EndpointMode, Index, ObjectName, Outcome, Serve, Trouble, endpoints, trouble};
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service};
 use sluice_api::{Protocol, WantedRoute, WantedService};
 use std::net::IpAddr;
 
@@ -19,13 +19,11 @@ impl Index {
         let mut by_age: Vec<_> = self.services.iter().collect();
         by_age.sort_by_key(|(_, s)| s.metadata.creation_timestamp.as_ref().map(|t| t.0));
         for (name, service) in by_age {
-            let ports = port_keys(service);
-            for address in status_addresses(service) {
+            for (address, ports) in status_addresses(service) {
                 let ours = self.is_ours(service)
                     || (has_finalizer(service) && self.pools.of(address).is_some());
                 if ours {
-                    // Whoever comes second gets another address when it is decided about.
-                    let _second = self.pools.claim(address, name, &ports);
+                    self.pools.import(address, name, &ports);
                 }
             }
         }
@@ -184,22 +182,32 @@ fn has_finalizer(service: &Service) -> bool {
 
 fn port_keys(service: &Service) -> Ports {
     let ports = service.spec.iter().flat_map(|s| s.ports.iter().flatten());
-    ports
-        .filter_map(|p| {
-            let protocol = match p.protocol.as_deref().unwrap_or("TCP") {
-                "TCP" => ProtocolKey::Tcp,
-                "UDP" => ProtocolKey::Udp,
-                _ => return None,
-            };
-            Some((u16::try_from(p.port).ok()?, protocol))
-        })
-        .collect()
+    ports.filter_map(|p| key(p.port, p.protocol.as_deref().unwrap_or("TCP"))).collect()
 }
 
-fn status_addresses(service: &Service) -> Vec<IpAddr> {
+fn key(port: i32, protocol: &str) -> Option<(u16, ProtocolKey)> {
+    let protocol = match protocol {
+        "TCP" => ProtocolKey::Tcp,
+        "UDP" => ProtocolKey::Udp,
+        _ => return None,
+    };
+    Some((u16::try_from(port).ok()?, protocol))
+}
+
+/// The addresses in the status, each with the ports that were served when it was written. Not those of the spec: whose
+/// edit asked for a port that another Service has on a shared address must not have it because of a restart.
+fn status_addresses(service: &Service) -> Vec<(IpAddr, Ports)> {
     let status = service.status.as_ref().and_then(|s| s.load_balancer.as_ref());
     let ingress = status.iter().flat_map(|l| l.ingress.iter().flatten());
-    ingress.filter_map(|i| i.ip.as_ref()?.parse().ok()).collect()
+    let read = |one: &LoadBalancerIngress| {
+        let written = one.ports.as_ref().filter(|ports| !ports.is_empty());
+        let ports = written.map_or_else(
+            || port_keys(service),
+            |ports| ports.iter().filter_map(|p| key(p.port, &p.protocol)).collect(),
+        );
+        Some((one.ip.as_ref()?.parse().ok()?, ports))
+    };
+    ingress.filter_map(read).collect()
 }
 
 /// One bad prefix refuses the Service: leaving it out might open it to everybody.

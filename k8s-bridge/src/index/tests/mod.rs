@@ -1,6 +1,8 @@
 //! The index as a whole, on objects as the API server sends them.
 
 use super::*;
+mod restarts;
+
 use serde_json::json;
 
 fn index() -> Index {
