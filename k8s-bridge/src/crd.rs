@@ -92,3 +92,48 @@ pub struct AddressPoolStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
 }
+
+/// A router to peer with. Cluster-scoped.
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "sluice.dev",
+    version = "v1alpha1",
+    kind = "Peer",
+    plural = "peers",
+    status = "PeerStatus",
+    derive = "Default",
+    derive = "PartialEq",
+    doc = "A router that the appliances announce Services' addresses to.",
+    printcolumn = r#"{"name":"Address","type":"string","jsonPath":".spec.address"}"#,
+    printcolumn = r#"{"name":"ASN","type":"integer","jsonPath":".spec.asn"}"#,
+    printcolumn = r#"{"name":"Established","type":"string","jsonPath":".status.conditions[?(@.type=='Established')].status"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+)]
+#[serde(rename_all = "camelCase")]
+pub struct PeerSpec {
+    /// IP address, without port.
+    pub address: String,
+    /// AS number of the peer.
+    pub asn: i64,
+    /// TCP port; default 179.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<i32>,
+    /// Hold time to propose; 0 for none, else at least 3; default 90.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold_time_seconds: Option<i32>,
+    /// Never dial, only accept.
+    #[serde(default)]
+    pub passive: bool,
+    /// Names of the appliances that are to peer; empty for all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub appliances: Vec<String>,
+}
+
+/// How the sessions are.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PeerStatus {
+    /// `Established` on every appliance that is to peer, and what is wrong.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+}

@@ -4,7 +4,7 @@
 //! every change: `PUT` with a lower one is refused, the same one with other content too, and a `PATCH` must name the
 //! generation it builds on. What a source wished last stays in force until it wishes otherwise, whoever restarts.
 
-use crate::{Protocol, ServiceState};
+use crate::{BgpState, Protocol, ServiceState};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -18,6 +18,13 @@ pub struct SourceState {
     /// Higher than any before. A bridge takes the high 32 bits from its Lease's transitions, so that a new leader
     /// outranks the old one, and counts in the low ones.
     pub generation: u64,
+    /// Prefixes of clients whose answers would not come back through the appliance, because they live beside the
+    /// backends (pods and nodes of the cluster): the backend sees the VIP in place of their address.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inside: Vec<String>,
+    /// BGP peers, beside those of the configuration file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub peers: Vec<WantedPeer>,
     /// Every service of the source.
     pub services: Vec<WantedService>,
 }
@@ -33,6 +40,12 @@ pub struct SourceChange {
     pub base: u64,
     /// The generation after the change; higher than `base`.
     pub generation: u64,
+    /// As in [`SourceState`]; absent when it has not changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inside: Option<Vec<String>>,
+    /// As in [`SourceState`]; absent when they have not changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peers: Option<Vec<WantedPeer>>,
     /// New services and changed ones, each complete.
     pub upsert: Vec<WantedService>,
     /// Names of services that are no longer wanted; unknown names are no error.
@@ -61,6 +74,9 @@ pub struct WantedService {
     /// Seconds for which a client address keeps its backend after its last new flow; absent for no affinity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub affinity_seconds: Option<u32>,
+    /// The backends see the VIP in place of every client's address, so their answers need no way back of their own.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub full_nat: bool,
     /// How backends are asked whether they live; absent trusts the source.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<WantedHealth>,
@@ -122,12 +138,39 @@ pub struct WantedRoute {
     pub communities: Vec<String>,
 }
 
+/// A BGP peer. The appliance's own AS number and identifier are in its configuration; a peer of the configuration file
+/// with the same address takes precedence and is reported as a problem of this one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WantedPeer {
+    /// Unique in the source.
+    pub name: String,
+    /// IP address, without port.
+    pub address: String,
+    /// AS number of the peer.
+    pub asn: u32,
+    /// TCP port; default 179.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// Hold time to propose; 0 for none, else at least 3; default 90.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold_time_seconds: Option<u16>,
+    /// Never dial, only accept.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub passive: bool,
+    /// Names of the appliances that are to peer; empty for all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub appliances: Vec<String>,
+}
+
 /// What became of a source's wishes; the answer to `PUT`, `PATCH` and `GET /api/v1/sources/{source}`.
 ///
 /// `GET …?revision=N` answers when the report's revision is another one than N, or after 25 seconds with what it then
 /// is, so that a bridge learns of a change at once without polling.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SourceReport {
+    /// Name of the appliance.
+    pub appliance: String,
     /// The source's name.
     pub source: String,
     /// Its owner.
@@ -138,6 +181,21 @@ pub struct SourceReport {
     pub revision: u64,
     /// What became of each service, by name.
     pub services: Vec<ServiceReport>,
+    /// What became of each peer that names this appliance or none, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub peers: Vec<PeerReport>,
+}
+
+/// What became of one wanted peer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PeerReport {
+    /// Its name.
+    pub name: String,
+    /// State of the session.
+    pub state: BgpState,
+    /// Why there is no session, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }
 
 /// What became of one wanted service.
@@ -149,7 +207,8 @@ pub struct ServiceReport {
     pub generation: u64,
     /// The data plane holds exactly what is wanted.
     pub programmed: bool,
-    /// Every VIP of it is announced, or there is no BGP to announce it with.
+    /// Every VIP of it that finds a usable backend is announced to an established peer, or there is no BGP to announce it
+    /// with. A service without a usable backend (`state` is `down`) announces nothing and is as it should be.
     pub announced: bool,
     /// What it can do for clients.
     pub state: ServiceState,

@@ -14,11 +14,11 @@ mod service;
 #[cfg(test)]
 mod tests;
 
-use crate::crd::AddressPool;
+use crate::crd::{AddressPool, Peer};
 use k8s_openapi::api::core::v1::{Namespace, Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use sluice_api::WantedService;
+use sluice_api::{WantedPeer, WantedService};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -60,6 +60,8 @@ pub enum Object {
     Namespace(Box<Namespace>),
     /// A pool.
     AddressPool(Box<AddressPool>),
+    /// A BGP peer.
+    Peer(Box<Peer>),
 }
 
 /// A namespaced name; the namespace is empty for cluster-scoped objects.
@@ -127,6 +129,10 @@ pub struct Changes {
     pub outcomes: Vec<(ObjectName, Outcome)>,
     /// Pools whose use changed.
     pub pools: Vec<(String, PoolUse)>,
+    /// Addresses inside the cluster, when they changed, see [`Index::inside`].
+    pub inside: Option<Vec<String>>,
+    /// All peers, when one changed, see [`Index::peers`].
+    pub peers: Option<Vec<WantedPeer>>,
 }
 
 /// Everything known of the cluster, and what follows from it.
@@ -183,7 +189,7 @@ impl Index {
                 self.pools.apply(p.metadata.name.clone().unwrap_or_default(), *p);
                 self.dirty.extend(self.services.keys().cloned());
             }
-            Object::Node(_) | Object::Namespace(_) => {}
+            Object::Node(_) | Object::Namespace(_) | Object::Peer(_) => {}
         }
     }
 
@@ -208,7 +214,7 @@ impl Index {
                 self.pools.delete(p.metadata.name.as_deref().unwrap_or_default());
                 self.dirty.extend(self.services.keys().cloned());
             }
-            Object::Node(_) | Object::Namespace(_) => {}
+            Object::Node(_) | Object::Namespace(_) | Object::Peer(_) => {}
         }
     }
 
@@ -263,6 +269,24 @@ impl Index {
     /// Every wanted service, for a full push.
     pub fn wanted(&self) -> impl Iterator<Item = &WantedService> + '_ {
         self.wanted.values().flatten()
+    }
+
+    /// Prefixes of nodes and pods, for a full push.
+    #[must_use]
+    pub fn inside(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Every peer, for a full push.
+    #[must_use]
+    pub fn peers(&self) -> Vec<WantedPeer> {
+        Vec::new()
+    }
+
+    /// A Service as it was last seen.
+    #[must_use]
+    pub fn service(&self, name: &ObjectName) -> Option<&Service> {
+        self.services.get(name)
     }
 
     /// The settings.

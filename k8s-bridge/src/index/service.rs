@@ -98,6 +98,7 @@ impl Index {
                 backends: endpoints::pods(slices, port.name.as_deref().unwrap_or_default(), text),
                 source_ranges: source_ranges.clone(),
                 affinity_seconds,
+                full_nat: false,
                 health: asks.health.clone(),
                 idle_timeout_seconds: asks.idle_timeout,
                 route: route.clone().unwrap_or_default(),
