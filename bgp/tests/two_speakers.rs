@@ -109,7 +109,7 @@ async fn a_restarted_speaker_comes_back_within_a_second() {
     let error = lost.last_error.unwrap_or_default();
     assert!(!error.contains("received"), "no NOTIFICATION was sent: {error}");
     let a = SpeakerConfig { peers: vec![net.peer(1, 2)], ..net.speaker(1) };
-    let a = start(a, routes(&["203.0.113.10/32"])).await;
+    let a = start_again(a, routes(&["203.0.113.10/32"])).await;
     established(&a).await;
     until(&b, "the route again", |p| p.received == 1).await;
 }

@@ -77,6 +77,18 @@ pub async fn start(config: SpeakerConfig, routes: Announced) -> Speaker {
     Speaker::start_tuned(config, routes, false, tuning()).await.unwrap()
 }
 
+/// Starts in the place of a speaker that was dropped: its listener is closed by the runtime, a moment after the drop.
+pub async fn start_again(config: SpeakerConfig, routes: Announced) -> Speaker {
+    let listens = config.listen.clone();
+    let freed = async {
+        while listens.iter().any(|address| std::net::TcpListener::bind(address).is_err()) {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(SOON, freed).await.expect("the dropped speaker goes on listening");
+    start(config, routes).await
+}
+
 pub fn routes(prefixes: &[&str]) -> Announced {
     prefixes.iter().map(|p| (p.parse().unwrap(), RouteAttributes::default())).collect()
 }
