@@ -1,0 +1,176 @@
+//! The upstream end-to-end suite of Kubernetes, run from the client's place.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+
+use super::Cluster;
+use crate::lab::Proc;
+
+/// What became of one test of the suite.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It passed.
+    Passed,
+    /// The suite skipped it, and says why.
+    Skipped(String),
+    /// It failed; the first line of why.
+    Failed(String),
+}
+
+/// One test of the suite.
+#[derive(Clone, Debug)]
+pub struct Case {
+    /// Its name without the words that all share.
+    pub name: String,
+    /// What became of it.
+    pub verdict: Verdict,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// A part of the suite that runs.
+#[derive(Debug)]
+pub struct Run {
+    process: Proc,
+    report: PathBuf,
+}
+
+impl Run {
+    /// Starts the tests whose names match `focus` and not `skip` (regular expressions; an empty one skips nothing).
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start(cluster: &Cluster, name: &str, focus: &str, skip: &str) -> Result<Self> {
+        let dir = cluster.lab.dir().join(format!("suite-{name}"));
+        std::fs::create_dir_all(&dir)?;
+        let report = dir.join("junit.xml");
+        let mut command = Command::new(cluster.programs.path("e2e.test"));
+        command.current_dir(&dir).env("HOME", &dir).args([
+            "--provider=skeleton",
+            "--ginkgo.no-color",
+            "--ginkgo.timeout=2h",
+            "--test.timeout=0",
+            "--ginkgo.v",
+            // Nothing of the cluster itself runs in pods.
+            "--minStartupPods=0",
+            "--disable-log-dump=true",
+            "--dump-logs-on-failure=false",
+        ]);
+        command.arg(format!("--kubeconfig={}", cluster.control.kubeconfig().display()));
+        command.arg(format!("--kubectl-path={}", cluster.programs.path("kubectl").display()));
+        command.arg(format!("--ginkgo.junit-report={}", report.display()));
+        command.arg(format!("--ginkgo.focus={focus}"));
+        if !skip.is_empty() {
+            command.arg(format!("--ginkgo.skip={skip}"));
+        }
+        let process = cluster.client.spawn(&format!("suite-{name}"), command)?;
+        Ok(Self { process, report })
+    }
+
+    /// Waits for the end and returns what became of each test that was chosen.
+    ///
+    /// # Errors
+    /// When it does not end in time, or ends without a report.
+    pub fn finish(self, deadline: Duration) -> Result<Vec<Case>> {
+        self.process.wait(deadline)?;
+        let text = std::fs::read_to_string(&self.report)
+            .with_context(|| format!("no report; last words: {}", self.process.tail(10)))?;
+        let cases = parse(&text)?;
+        if cases.is_empty() {
+            bail!("no test was chosen; last words: {}", self.process.tail(10));
+        }
+        Ok(cases)
+    }
+
+    /// Everything it has said so far.
+    pub fn output(&self) -> String {
+        self.process.output()
+    }
+}
+
+/// Reads a JUnit report of Ginkgo: the tests that were chosen.
+fn parse(text: &str) -> Result<Vec<Case>> {
+    let mut cases = Vec::new();
+    for piece in text.split("<testcase ").skip(1) {
+        let (head, rest) = piece.split_once('>').context("an unfinished test case")?;
+        let body = rest.split("</testcase>").next().unwrap_or_default();
+        let Some(name) = attribute(head, "name").as_deref().and_then(short_name) else { continue };
+        let seconds =
+            attribute(head, "time").and_then(|time| time.parse().ok()).unwrap_or_default();
+        let message = |tag: &str| {
+            let (_, found) = body.split_once(&format!("<{tag}"))?;
+            attribute(found.split('>').next()?, "message")
+        };
+        let verdict = match attribute(head, "status").as_deref() {
+            Some("passed") => Verdict::Passed,
+            // The ones that were not chosen are reported as skipped without a reason.
+            Some("skipped") => match message("skipped").and_then(reason) {
+                Some(reason) => Verdict::Skipped(reason),
+                None => continue,
+            },
+            _ => {
+                Verdict::Failed(message("failure").or_else(|| message("error")).unwrap_or_default())
+            }
+        };
+        cases.push(Case { name, verdict, took: Duration::from_secs_f64(seconds) });
+    }
+    Ok(cases)
+}
+
+/// `skipped - WHY` is a test's own doing.
+fn reason(message: String) -> Option<String> {
+    message.strip_prefix("skipped - ").map(str::to_owned)
+}
+
+fn attribute(head: &str, name: &str) -> Option<String> {
+    let (_, rest) = head.split_once(&format!("{name}=\""))?;
+    let value = rest.split('"').next()?;
+    let mut value = value.to_owned();
+    for (coded, plain) in [
+        ("&#34;", "\""),
+        ("&#39;", "'"),
+        ("&lt;", "<"),
+        ("&gt;", ">"),
+        ("&#xA;", "\n"),
+        ("&amp;", "&"),
+    ] {
+        value = value.replace(coded, plain);
+    }
+    Some(value)
+}
+
+/// `[It] [sig-network] LoadBalancers … should do this [Slow] [Serial]` without its labels.
+fn short_name(name: &str) -> Option<String> {
+    let name = name.strip_prefix("[It] ")?;
+    let words: Vec<&str> = name.split(' ').filter(|word| !word.starts_with('[')).collect();
+    Some(words.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REPORT: &str = r#"<testsuite><testcase name="[ReportBeforeSuite]" status="passed" time="0.1"></testcase>
+<testcase name="[It] [sig-network] LoadBalancers [Feature:LoadBalancer] should work [Slow]" status="passed" time="2.5"><system-err>x</system-err></testcase>
+<testcase name="[It] [sig-network] Other" status="skipped" time="0"><skipped message="skipped"></skipped></testcase>
+<testcase name="[It] [sig-network] Proxy" status="skipped" time="0"><skipped message="skipped - LB uses &#39;Proxy&#39;"></skipped></testcase>
+<testcase name="[It] [sig-network] Bad" status="failed" time="1"><failure message="timed out" type="failed">at</failure></testcase></testsuite>"#;
+
+    #[test]
+    fn a_report_is_read() -> Result<()> {
+        let cases = parse(REPORT)?;
+        let seen: Vec<_> = cases.into_iter().map(|case| (case.name, case.verdict)).collect();
+        assert_eq!(
+            seen,
+            [
+                ("LoadBalancers should work".to_owned(), Verdict::Passed),
+                ("Proxy".to_owned(), Verdict::Skipped("LB uses 'Proxy'".into())),
+                ("Bad".to_owned(), Verdict::Failed("timed out".into())),
+            ]
+        );
+        Ok(())
+    }
+}
