@@ -57,10 +57,13 @@ impl Authority {
     }
 }
 
-/// A new private key as PEM.
+/// Writes a new key pair to `<name>.key` and `<name>.pub`.
 ///
 /// # Errors
-/// When there is no randomness.
-pub(super) fn key() -> Result<String> {
-    Ok(KeyPair::generate()?.serialize_pem())
+/// When there is no randomness, or a file cannot be written.
+pub(super) fn key_pair(dir: &Path, name: &str) -> Result<()> {
+    let key = KeyPair::generate()?;
+    std::fs::write(dir.join(format!("{name}.key")), key.serialize_pem())?;
+    std::fs::write(dir.join(format!("{name}.pub")), key.public_key_pem())?;
+    Ok(())
 }

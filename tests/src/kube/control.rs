@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::Programs;
 use super::api::Api;
-use super::certificates::{Authority, key};
+use super::certificates::{Authority, key_pair};
 use super::network::{CONTROL, PODS, SERVICES};
 use crate::lab::{Netns, Proc, until};
 
@@ -75,7 +75,7 @@ impl Control {
             ],
         )?;
         std::fs::write(self.dir.join("ca.crt"), authority.pem())?;
-        std::fs::write(self.dir.join("accounts.key"), key()?)?;
+        key_pair(&self.dir, "accounts")?;
         std::fs::write(
             self.dir.join("tokens.csv"),
             format!("{ADMIN},admin,admin,\"system:masters\"\n"),
@@ -209,7 +209,7 @@ impl Control {
             format!("--tls-cert-file={}", self.file("apiserver.crt")),
             format!("--tls-private-key-file={}", self.file("apiserver.key")),
             "--service-account-issuer=https://kubernetes.default.svc".into(),
-            format!("--service-account-key-file={}", self.file("accounts.key")),
+            format!("--service-account-key-file={}", self.file("accounts.pub")),
             format!("--service-account-signing-key-file={}", self.file("accounts.key")),
             format!("--token-auth-file={}", self.file("tokens.csv")),
             "--authorization-mode=Node,RBAC".into(),
