@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use ipnet::IpNet;
 use serde_json::{Value, json};
+use sluice_tests::kube::suite::{Run, Verdict, set_class};
 use sluice_tests::kube::{Cluster, Options};
 use sluice_tests::lab::appliance::Service;
 use sluice_tests::lab::backend::{HTTP_PORT, UDP_PORT};
@@ -60,6 +61,7 @@ fn pods_behind_the_appliance_see_the_client() -> Result<()> {
     }
     node_ports(&cluster)?;
     exec_and_rbac(&cluster)?;
+    upstream(&cluster)?;
     println!("memory: {:?}", cluster.memory()?);
     let dir = cluster.lab.dir().to_owned();
     drop(cluster);
@@ -109,4 +111,22 @@ fn exec_and_rbac(cluster: &Cluster) -> Result<()> {
     ]);
     assert!(may.is_err(), "an account without a role may not list pods: {may:?}");
     Ok(())
+}
+
+/// The suite's own machinery works here: a test that needs no load balancer passes, and the policy that gives classes is
+/// in force.
+fn upstream(cluster: &Cluster) -> Result<()> {
+    let run = Run::start(
+        cluster,
+        "nodeport",
+        "Services should be able to create a functioning NodePort service",
+        "",
+    )?;
+    let cases = run.finish(Duration::from_secs(300))?;
+    println!("{cases:?}");
+    assert!(
+        cases.len() == 1 && cases.iter().all(|case| case.verdict == Verdict::Passed),
+        "{cases:?}"
+    );
+    set_class(cluster, "example.com/edge")
 }

@@ -14,6 +14,7 @@
 //! their own. Nothing outlives the lab.
 
 pub mod api;
+pub mod bridge;
 mod certificates;
 pub mod cluster;
 mod control;

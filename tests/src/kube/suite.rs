@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::{Value, json};
 
 use super::Cluster;
-use crate::lab::Proc;
+use crate::lab::{Proc, until};
 
 /// What became of one test of the suite.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,6 +90,59 @@ impl Run {
     pub fn output(&self) -> String {
         self.process.output()
     }
+}
+
+/// Gives every Service that becomes a LoadBalancer without a class this class: the suite sets none and has no flag
+/// for it.
+///
+/// # Errors
+/// When the policy is refused or is not in force in time.
+pub fn set_class(cluster: &Cluster, class: &str) -> Result<()> {
+    let api = cluster.api();
+    let admission = "/apis/admissionregistration.k8s.io/v1";
+    let group = "admissionregistration.k8s.io/v1";
+    let policy = json!({
+        "apiVersion": group, "kind": "MutatingAdmissionPolicy", "metadata": { "name": "class" },
+        "spec": {
+            "failurePolicy": "Fail",
+            "reinvocationPolicy": "Never",
+            "matchConstraints": { "resourceRules": [{
+                "apiGroups": [""], "apiVersions": ["v1"], "resources": ["services"],
+                "operations": ["CREATE", "UPDATE"],
+            }] },
+            "matchConditions": [{
+                "name": "becomes-a-load-balancer",
+                "expression": "object.spec.type == 'LoadBalancer' && !has(object.spec.loadBalancerClass) && \
+                               (oldObject == null || oldObject.spec.type != 'LoadBalancer')",
+            }],
+            "mutations": [{
+                "patchType": "ApplyConfiguration",
+                "applyConfiguration": {
+                    "expression": format!("Object{{spec: Object.spec{{loadBalancerClass: '{class}'}}}}"),
+                },
+            }],
+        },
+    });
+    let binding = json!({
+        "apiVersion": group, "kind": "MutatingAdmissionPolicyBinding", "metadata": { "name": "class" },
+        "spec": { "policyName": "class" },
+    });
+    api.create(&format!("{admission}/mutatingadmissionpolicies"), &policy)?;
+    api.create(&format!("{admission}/mutatingadmissionpolicybindings"), &binding)?;
+    let services = "/api/v1/namespaces/default/services";
+    let probe = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": { "name": "class-probe" },
+        "spec": { "type": "LoadBalancer", "ports": [{ "port": 80 }] },
+    });
+    until("the policy to be in force", Duration::from_secs(30), || {
+        // Made for real and not as a dry run: only then is it the path that the suite's Services take.
+        let made = api.create(services, &probe)?;
+        api.delete(&format!("{services}/class-probe"))?;
+        let set = made.pointer("/spec/loadBalancerClass").and_then(Value::as_str);
+        ensure!(set == Some(class), "it has {set:?}");
+        Ok(())
+    })?;
+    api.wait_gone(&format!("{services}/class-probe"), Duration::from_secs(30)).map(drop)
 }
 
 /// Reads a JUnit report of Ginkgo: the tests that were chosen.
