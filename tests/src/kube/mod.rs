@@ -22,6 +22,7 @@ mod network;
 mod node;
 pub mod pods;
 mod programs;
+pub mod services;
 pub mod suite;
 
 pub use api::Api;

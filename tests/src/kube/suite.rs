@@ -198,8 +198,14 @@ fn attribute(head: &str, name: &str) -> Option<String> {
 
 /// `[It] [sig-network] LoadBalancers … should do this [Slow] [Serial]` without its labels.
 fn short_name(name: &str) -> Option<String> {
-    let name = name.strip_prefix("[It] ")?;
-    let words: Vec<&str> = name.split(' ').filter(|word| !word.starts_with('[')).collect();
+    let mut rest = name.strip_prefix("[It] ")?;
+    let mut plain = String::new();
+    while let Some((before, label)) = rest.split_once('[') {
+        plain += before;
+        rest = label.split_once(']').map_or("", |(_, after)| after);
+    }
+    plain += rest;
+    let words: Vec<&str> = plain.split_whitespace().collect();
     Some(words.join(" "))
 }
 
@@ -208,7 +214,7 @@ mod tests {
     use super::*;
 
     const REPORT: &str = r#"<testsuite><testcase name="[ReportBeforeSuite]" status="passed" time="0.1"></testcase>
-<testcase name="[It] [sig-network] LoadBalancers [Feature:LoadBalancer] should work [Slow]" status="passed" time="2.5"><system-err>x</system-err></testcase>
+<testcase name="[It] [sig-network] LoadBalancers [Feature:LoadBalancer] should work [Slow] [Two Words]" status="passed" time="2.5"><system-err>x</system-err></testcase>
 <testcase name="[It] [sig-network] Other" status="skipped" time="0"><skipped message="skipped"></skipped></testcase>
 <testcase name="[It] [sig-network] Proxy" status="skipped" time="0"><skipped message="skipped - LB uses &#39;Proxy&#39;"></skipped></testcase>
 <testcase name="[It] [sig-network] Bad" status="failed" time="1"><failure message="timed out" type="failed">at</failure></testcase></testsuite>"#;
