@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use ipnet::IpNet;
 use serde_json::{Value, json};
+use sluice_tests::kube::cluster::is;
 use sluice_tests::kube::suite::{Run, Verdict, set_class};
 use sluice_tests::kube::{Cluster, Options};
 use sluice_tests::lab::appliance::Service;
@@ -61,6 +62,7 @@ fn pods_behind_the_appliance_see_the_client() -> Result<()> {
     }
     node_ports(&cluster)?;
     exec_and_rbac(&cluster)?;
+    security_context(&cluster)?;
     upstream(&cluster)?;
     println!("memory: {:?}", cluster.memory()?);
     let dir = cluster.lab.dir().to_owned();
@@ -129,4 +131,35 @@ fn upstream(cluster: &Cluster) -> Result<()> {
         "{cases:?}"
     );
     set_class(cluster, "example.com/edge")
+}
+
+/// A security context holds, or else the bridge's manifest would be tried in vain.
+fn security_context(cluster: &Cluster) -> Result<()> {
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "nobody" },
+        "spec": {
+            "securityContext": { "runAsNonRoot": true },
+            "containers": [{
+                "name": "pause", "image": "agnhost", "args": ["pause"],
+                "securityContext": {
+                    "runAsUser": 65532, "runAsGroup": 65532, "readOnlyRootFilesystem": true,
+                    "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] },
+                },
+            }],
+        },
+    });
+    let path = "/api/v1/namespaces/default/pods";
+    cluster.api().create(path, &pod)?;
+    until("the pod to run", SOON, || {
+        let pod = cluster.api().object(&format!("{path}/nobody"))?;
+        ensure!(is(&pod, "Ready"), "{:?}", pod.get("status"));
+        Ok(())
+    })?;
+    let token = "test -s /var/run/secrets/kubernetes.io/serviceaccount/token && grep NoNewPrivs /proc/1/status && id -u";
+    let said = cluster.exec("nobody", &["sh", "-c", token])?;
+    assert!(said.ends_with("65532\n") && said.contains("NoNewPrivs:\t1"), "{said}");
+    let wrote =
+        cluster.exec("nobody", &["sh", "-c", "touch /x"]).map_err(|error| format!("{error:#}"));
+    assert!(wrote.as_ref().is_err_and(|why| why.contains("Read-only")), "{wrote:?}");
+    Ok(())
 }
