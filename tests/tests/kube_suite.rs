@@ -10,8 +10,8 @@ use sluice_tests::kube::{Cluster, Options};
 
 /// Tests of the suite that take longer than all others together.
 const ROLLING: &str = "rolling update";
-/// Tests that mostly wait: a process of their own lets the others work meanwhile.
-const PATIENT: &str = "ports of a UDP service|source ranges";
+/// Tests that mostly wait, each for more than a minute: in processes of their own they let the others work meanwhile.
+const PATIENT: [&str; 2] = ["ports of a UDP service", "source ranges"];
 /// A test that fails waits up to fifteen minutes before it says so.
 const DEADLINE: Duration = Duration::from_secs(25 * 60);
 /// What the suite skips by itself, and why. Anything else must run.
@@ -68,9 +68,11 @@ fn judge(cluster: &Cluster, parts: &[(&str, &str, &str)], count: usize) -> Resul
 
 /// The fifteen that are not rolling updates.
 fn quick(cluster: &Cluster) -> Result<()> {
-    let rest = format!("{ROLLING}|{PATIENT}");
-    let patient = format!("LoadBalancers.*({PATIENT})");
-    judge(cluster, &[("patient", &patient, ""), ("rest", "LoadBalancers", &rest)], 15)
+    let [udp, ranges] = PATIENT.map(|name| format!("LoadBalancers.*{name}"));
+    let rest = format!("{ROLLING}|{}", PATIENT.join("|"));
+    let parts =
+        [("udp", udp.as_str(), ""), ("ranges", &ranges, ""), ("rest", "LoadBalancers", &rest)];
+    judge(cluster, &parts, 15)
 }
 
 #[test]
