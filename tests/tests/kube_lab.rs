@@ -1,11 +1,12 @@
 //! The Kubernetes laboratory itself: without it being sound, what is tested in it says nothing.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use ipnet::IpNet;
 use serde_json::{Value, json};
+use sluice_tests::kube::api::Event;
 use sluice_tests::kube::cluster::is;
 use sluice_tests::kube::suite::{Run, Verdict, set_class};
 use sluice_tests::kube::{Cluster, Options};
@@ -64,6 +65,7 @@ fn pods_behind_the_appliance_see_the_client() -> Result<()> {
     exec_and_rbac(&cluster)?;
     security_context(&cluster)?;
     upstream(&cluster)?;
+    watches_and_restarts(&mut cluster)?;
     println!("memory: {:?}", cluster.memory()?);
     let dir = cluster.lab.dir().to_owned();
     drop(cluster);
@@ -162,4 +164,30 @@ fn security_context(cluster: &Cluster) -> Result<()> {
         cluster.exec("nobody", &["sh", "-c", "touch /x"]).map_err(|error| format!("{error:#}"));
     assert!(wrote.as_ref().is_err_and(|why| why.contains("Read-only")), "{wrote:?}");
     Ok(())
+}
+
+/// A watch tells of a change at once; a killed API server comes back with everything that was there.
+fn watches_and_restarts(cluster: &mut Cluster) -> Result<()> {
+    let api = cluster.api();
+    let maps = "/api/v1/namespaces/default/configmaps";
+    let map = |name: &str| json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": name } });
+    let named =
+        |event: &Event, name: &str| event.object.pointer("/metadata/name") == Some(&json!(name));
+    let mut watch = api.watch(maps)?;
+    api.create(maps, &map("before"))?;
+    let created = Instant::now();
+    let (kind, seen) = watch.find(|event| named(event, "before").then(|| event.kind.clone()))?;
+    assert_eq!(kind, "ADDED");
+    let late = seen.saturating_duration_since(created);
+    assert!(
+        late < Duration::from_millis(500),
+        "an event that is held back measures nothing: {late:?}"
+    );
+    cluster.control.kill_apiserver()?;
+    let took = cluster.control.start_apiserver()?;
+    println!("API server again after {took:.1?}");
+    assert!(api.find(&format!("{maps}/before"))?.is_some(), "what was there is there");
+    api.create(maps, &map("after"))?;
+    api.delete(&format!("{maps}/after"))?;
+    api.wait_gone(&format!("{maps}/after"), SOON).map(drop)
 }
