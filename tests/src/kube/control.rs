@@ -97,6 +97,11 @@ impl Control {
         self.dir.join("kubeconfig")
     }
 
+    /// Path of the certificate of the authority behind the API server.
+    pub fn authority(&self) -> PathBuf {
+        self.dir.join("ca.crt")
+    }
+
     /// The control plane's namespace.
     pub fn namespace(&self) -> &Netns {
         &self.ns

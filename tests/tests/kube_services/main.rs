@@ -40,7 +40,8 @@ const CASES: &[Case] = &[
     ("a pool with a typing error is refused", addresses::typing_error),
     ("the appliance restarts", disturbances::appliance_restarts),
     ("the leader is killed", disturbances::leader_is_killed),
-    ("the API server restarts", disturbances::apiserver_restarts),
+    ("the API server restarts and every watch expires", disturbances::apiserver_restarts),
+    ("a wrong certificate, then the right one", disturbances::wrong_certificate),
     ("a wrong token, then the right one", disturbances::wrong_token),
 ];
 
