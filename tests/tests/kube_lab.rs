@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use sluice_tests::kube::api::Event;
 use sluice_tests::kube::cluster::is;
 use sluice_tests::kube::suite::{Run, Verdict, set_class};
-use sluice_tests::kube::{Cluster, Options};
+use sluice_tests::kube::{Cluster, Options, tell};
 use sluice_tests::lab::appliance::Service;
 use sluice_tests::lab::backend::{HTTP_PORT, UDP_PORT};
 use sluice_tests::lab::client::{Outcome, Transport, request};
@@ -28,7 +28,7 @@ fn pod_addresses(cluster: &Cluster, app: &str) -> Result<Vec<String>> {
 #[test]
 fn pods_behind_the_appliance_see_the_client() -> Result<()> {
     let mut cluster = Cluster::start(&Options::new("kube_lab").dual())?;
-    println!("started: {:?}", cluster.took);
+    tell(&format!("cluster: {:.1?}", cluster.took));
     cluster.start_backends("web", 2)?;
     let addresses = pod_addresses(&cluster, "web")?;
     assert_eq!(addresses.len(), 4, "two pods with two addresses each: {addresses:?}");
@@ -66,7 +66,8 @@ fn pods_behind_the_appliance_see_the_client() -> Result<()> {
     security_context(&cluster)?;
     upstream(&cluster)?;
     watches_and_restarts(&mut cluster)?;
-    println!("memory: {:?}", cluster.memory()?);
+    let memory: u64 = cluster.memory()?.values().sum();
+    tell(&format!("{} MiB in all", memory >> 20));
     let dir = cluster.lab.dir().to_owned();
     drop(cluster);
     ensure!(!dir.exists(), "{} is left", dir.display());
@@ -127,7 +128,9 @@ fn upstream(cluster: &Cluster) -> Result<()> {
         "",
     )?;
     let cases = run.finish(Duration::from_secs(300))?;
-    println!("{cases:?}");
+    for case in &cases {
+        tell(&format!("{:6.1} s  {}", case.took.as_secs_f64(), case.name));
+    }
     assert!(
         cases.len() == 1 && cases.iter().all(|case| case.verdict == Verdict::Passed),
         "{cases:?}"
@@ -185,7 +188,7 @@ fn watches_and_restarts(cluster: &mut Cluster) -> Result<()> {
     );
     cluster.control.kill_apiserver()?;
     let took = cluster.control.start_apiserver()?;
-    println!("API server again after {took:.1?}");
+    tell(&format!("API server again after {took:.1?}"));
     assert!(api.find(&format!("{maps}/before"))?.is_some(), "what was there is there");
     api.create(maps, &map("after"))?;
     api.delete(&format!("{maps}/after"))?;

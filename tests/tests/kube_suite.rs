@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use serde_json::json;
 use sluice_tests::kube::bridge::{CLASS, Install};
 use sluice_tests::kube::suite::{Case, Run, Verdict, set_class};
-use sluice_tests::kube::{Cluster, Options};
+use sluice_tests::kube::{Cluster, Options, tell};
 
 /// Tests of the suite that take longer than all others together.
 const ROLLING: &str = "rolling update";
@@ -47,7 +47,7 @@ fn judge(cluster: &Cluster, parts: &[(&str, &str, &str)], count: usize) -> Resul
     cases.sort_by(|a, b| a.name.cmp(&b.name));
     let mut wrong = Vec::new();
     for Case { name, verdict, took } in &cases {
-        println!("{:7.1} s  {name}: {verdict:?}", took.as_secs_f64());
+        tell(&format!("{:6.1} s  {name}: {verdict:?}", took.as_secs_f64()));
         let right = match verdict {
             Verdict::Passed => true,
             Verdict::Skipped(why) => SKIPPED.contains(&(name.as_str(), why.as_str())),
@@ -57,10 +57,8 @@ fn judge(cluster: &Cluster, parts: &[(&str, &str, &str)], count: usize) -> Resul
             wrong.push(name);
         }
     }
-    println!(
-        "memory in MiB: {:?}",
-        cluster.memory()?.into_iter().map(|(k, v)| (k, v >> 20)).collect::<Vec<_>>()
-    );
+    let memory: u64 = cluster.memory()?.values().sum();
+    tell(&format!("cluster up in {:.1?}, {} MiB in all", cluster.took.get("all"), memory >> 20));
     ensure!(wrong.is_empty(), "failed or skipped without leave: {wrong:?}");
     ensure!(cases.len() == count, "{} tests instead of {count}", cases.len());
     Ok(())

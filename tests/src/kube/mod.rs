@@ -28,3 +28,11 @@ pub mod suite;
 pub use api::Api;
 pub use cluster::{Cluster, Options};
 pub use programs::Programs;
+
+/// Says something that the reader of a test run is to see although the test passes: what is printed is shown only when
+/// it fails.
+pub fn tell(line: &str) {
+    use std::io::Write as _;
+    // Nobody reads, nobody misses it.
+    drop(writeln!(std::io::stdout(), "  {line}"));
+}

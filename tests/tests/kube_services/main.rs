@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use serde_json::json;
 use sluice_tests::kube::bridge::{APPLIANCE_URL, Install};
-use sluice_tests::kube::{Cluster, Options};
+use sluice_tests::kube::{Cluster, Options, tell};
 
 /// Nobody has this address.
 const DEAD: &str = "https://10.1.0.250:8443";
@@ -51,7 +51,7 @@ fn services_on_a_cluster() -> Result<()> {
     cluster.start_appliance()?;
     let appliances = vec![APPLIANCE_URL.to_owned(), DEAD.to_owned()];
     let took = cluster.install_bridge(&Install { appliances, ..Install::default() })?;
-    println!("cluster: {:?}; both replicas of the bridge after {took:.1?}", cluster.took);
+    tell(&format!("cluster: {:?}; both replicas of the bridge after {took:.1?}", cluster.took));
     let addresses = ["203.0.113.0/25", "2001:db8:113::100-2001:db8:113::1ff"];
     cluster.create_pool("main", &json!({ "addresses": addresses }))?;
     cluster.start_backends(APP, 2)?;
@@ -61,9 +61,9 @@ fn services_on_a_cluster() -> Result<()> {
         let result = case(&mut cluster);
         let took = start.elapsed();
         match result {
-            Ok(()) => println!("{:6.1} s  {name}", took.as_secs_f64()),
+            Ok(()) => tell(&format!("{:6.1} s  {name}", took.as_secs_f64())),
             Err(error) => {
-                println!("{:6.1} s  {name}: FAILED: {error:#}", took.as_secs_f64());
+                tell(&format!("{:6.1} s  {name}: FAILED: {error:#}", took.as_secs_f64()));
                 failed.push(*name);
             }
         }
