@@ -73,7 +73,7 @@ pub(crate) fn exclusive(cluster: &mut Cluster) -> Result<()> {
     cluster.create_service(&from_pool("holder", "exclusive", 80)?)?;
     let ip = cluster.wait_address("holder")?;
     cluster.create_service(&from_pool("waiter", "exclusive", 81)?)?;
-    let said = cluster.wait_event("waiter", "SyncLoadBalancerFailed", "exclusive")?;
+    let said = cluster.wait_event("waiter", "SyncLoadBalancerFailed", "PoolExhausted")?;
     assert_eq!(said.kind, "Warning", "{said:?}");
     assert!(ingress(&cluster.api().object(&path("waiter"))?).is_empty(), "it has no address");
     // What was waited for comes free.
@@ -83,14 +83,29 @@ pub(crate) fn exclusive(cluster: &mut Cluster) -> Result<()> {
     cluster.delete_pool("exclusive")
 }
 
-pub(crate) fn outside(cluster: &mut Cluster) -> Result<()> {
-    let wish = |address: Value| json!({ "metadata": { "annotations": { "sluice.dev/addresses": address } } });
-    cluster.create_service(&with(plain("outside", APP, 80), &wish("192.0.2.1".into()))?)?;
-    let said = cluster.wait_event("outside", "SyncLoadBalancerFailed", "192.0.2.1")?;
-    assert_eq!(said.kind, "Warning", "{said:?}");
-    cluster.change_service("outside", &wish("203.0.113.77".into()))?;
-    assert_eq!(cluster.wait_address("outside")?.to_string(), "203.0.113.77");
-    cluster.delete_service("outside").map(drop)
+pub(crate) fn refusals(cluster: &mut Cluster) -> Result<()> {
+    let taken = cluster.wait_address(APP)?.to_string();
+    for (name, key, value, reason) in [
+        ("outside", "sluice.dev/addresses", "192.0.2.1", "AddressNotInPool"),
+        ("taken", "sluice.dev/addresses", taken.as_str(), "AddressInUse"),
+        ("family", "sluice.dev/addresses", "2001:db8:113::150", "AddressFamilyMismatch"),
+        ("no-pool", "sluice.dev/pool", "nowhere", "NoPool"),
+        ("nonsense", "sluice.dev/idle-timeout", "soon", "InvalidAnnotation"),
+        ("unserved-mode", "loxilb.io/lbmode", "dsr", "UnsupportedAnnotation"),
+    ] {
+        let with_annotation =
+            |value: Value| json!({ "metadata": { "annotations": { key: value } } });
+        cluster.create_service(&with(plain(name, APP, 80), &with_annotation(value.into()))?)?;
+        let said = cluster.wait_event(name, "SyncLoadBalancerFailed", reason)?;
+        assert_eq!(said.kind, "Warning", "{name}: {said:?}");
+        assert!(ingress(&cluster.api().object(&path(name))?).is_empty(), "{name} has an address");
+        // Mended, it is served.
+        cluster.change_service(name, &with_annotation(Value::Null))?;
+        let ip = cluster.wait_address(name)?;
+        cluster.wait_answer(Transport::Http, ip, 80)?;
+        cluster.delete_service(name)?;
+    }
+    Ok(())
 }
 
 pub(crate) fn typing_error(cluster: &mut Cluster) -> Result<()> {

@@ -36,7 +36,7 @@ const CASES: &[Case] = &[
     ("IPv6 alone", addresses::only_ipv6),
     ("two services share an address", addresses::shared),
     ("an exclusive address is one service's", addresses::exclusive),
-    ("an address outside every pool is refused with a reason", addresses::outside),
+    ("what cannot be is refused with its reason, and served once mended", addresses::refusals),
     ("a pool with a typing error is refused", addresses::typing_error),
     ("the appliance restarts", disturbances::appliance_restarts),
     ("the leader is killed", disturbances::leader_is_killed),
