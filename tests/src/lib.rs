@@ -8,4 +8,5 @@ pub mod bpf;
 #[cfg(feature = "browser")]
 pub mod browser;
 pub mod demo;
+pub mod kube;
 pub mod lab;

@@ -105,6 +105,10 @@ const DUPLICATES: &[(&str, &str)] = &[
     ("getrandom", "ring, kube-runtime's hasher and the tests' generator each name their own"),
     ("hashbrown", "kube-runtime is one version behind indexmap"),
     ("syn", "derive macros are moving from 2 to 3; build time only"),
+    (
+        "synstructure",
+        "the lock file names a parser of certificates that rcgen could use; nothing builds it",
+    ),
     ("tower-http", "the tests' WebDriver client is one version behind kube"),
 ];
 

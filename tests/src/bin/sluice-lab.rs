@@ -17,6 +17,9 @@ struct Cli {
 enum Sub {
     /// Shows the appliance at work between a router, a client and backends
     Demo {
+        /// On a Kubernetes cluster, with the bridge
+        #[arg(long)]
+        kube: bool,
         /// Leave the lab running and say how to look around
         #[arg(long)]
         keep: bool,
@@ -32,6 +35,15 @@ enum Sub {
         /// Runs of each figure
         #[arg(long, default_value_t = 5)]
         runs: u32,
+    },
+    /// Measures the bridge on a Kubernetes cluster: Service to address, to route, to answer; updates; many Services
+    KubeMeasure {
+        /// Runs of each figure that is measured often
+        #[arg(long, default_value_t = 50)]
+        runs: u32,
+        /// Services that are created at once
+        #[arg(long, default_value_t = 2000)]
+        services: u32,
     },
     /// A backend: HTTP and UDP servers that answer with their name and the client's address
     Backend {
@@ -62,10 +74,13 @@ fn main() -> ExitCode {
 fn run(command: Sub) -> anyhow::Result<ExitCode> {
     match command {
         Sub::Demo { down: true, .. } => return demo::down(),
-        Sub::Demo { keep: true, .. } => return demo::keep(),
+        Sub::Demo { keep: true, kube, .. } => return demo::keep(kube),
+        Sub::Demo { hold: true, kube: true, .. } => return demo::kube::hold(),
         Sub::Demo { hold: true, .. } => return demo::hold(),
+        Sub::Demo { kube: true, .. } => return demo::kube::run(),
         Sub::Demo { .. } => return demo::run(),
         Sub::Measure { runs } => demo::measure::run(runs)?,
+        Sub::KubeMeasure { runs, services } => demo::kube_measure::run(runs, services)?,
         Sub::Backend { name, http, udp } => lab::backend::serve(&name, &http, &udp)?,
         Sub::Leaks => {
             let found = lab::leak::leftovers(false);

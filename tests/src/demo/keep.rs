@@ -33,12 +33,16 @@ fn holder() -> Option<i32> {
 ///
 /// # Errors
 /// When a lab is held already or the demo fails.
-pub fn keep() -> Result<ExitCode> {
+pub fn keep(kube: bool) -> Result<ExitCode> {
     if let Some(pid) = holder() {
         bail!("a demo lab is held by process {pid}; take it away with `./dev demo --down`");
     }
     let mut command = Command::new(std::env::current_exe()?);
-    command.args(["demo", "--hold"]).stdin(Stdio::null()).process_group(0);
+    command
+        .args(["demo", "--hold"])
+        .args(kube.then_some("--kube"))
+        .stdin(Stdio::null())
+        .process_group(0);
     let mut child = command.spawn().context("starting the holder")?;
     let pid = i32::try_from(child.id())?;
     until("the demo to finish", DEADLINE, || {
@@ -59,9 +63,7 @@ pub fn keep() -> Result<ExitCode> {
 /// # Errors
 /// When the demo fails.
 pub fn hold() -> Result<ExitCode> {
-    // Until the lab is held, the end of the command that waits for it (Ctrl-C) is the end of this one too.
-    nix::sys::prctl::set_pdeathsig(Signal::SIGTERM)?;
-    leak::clean_on_signals()?;
+    end_with_whoever_waits()?;
     let mut stage = Stage::default();
     let mut lab = open(&mut stage)?;
     play(&mut stage, &mut lab)?;
@@ -70,8 +72,19 @@ pub fn hold() -> Result<ExitCode> {
     }
     let page = forward(PAGE.parse()?, lab.appliance.namespace(), API)?;
     look_around(&stage, &lab, page);
+    stay(lab.lab.dir())
+}
+
+/// Until the lab is held, the end of the command that waits for it (Ctrl-C) is the end of this one too.
+pub(super) fn end_with_whoever_waits() -> Result<()> {
+    nix::sys::prctl::set_pdeathsig(Signal::SIGTERM)?;
+    leak::clean_on_signals()
+}
+
+/// Holds the lab until a signal.
+pub(super) fn stay(dir: &Path) -> Result<ExitCode> {
     nix::sys::prctl::set_pdeathsig(None)?;
-    quiet(&lab.lab.dir().join("holder.log"))?;
+    quiet(&dir.join("holder.log"))?;
     std::fs::write(PID_FILE, std::process::id().to_string())?;
     loop {
         std::thread::park();

@@ -2,6 +2,9 @@
 
 mod acts;
 mod keep;
+pub mod kube;
+mod kube_acts;
+pub mod kube_measure;
 pub mod measure;
 mod stage;
 

@@ -242,7 +242,7 @@ pub fn router_config(appliance: &[IpAddr]) -> Config {
     }
 }
 
-fn lay_front(lab: &Lab, client: &Netns, router: &Netns, edge: &Netns) -> Result<()> {
+pub(crate) fn lay_front(lab: &Lab, client: &Netns, router: &Netns, edge: &Netns) -> Result<()> {
     lab.link(
         &Link::new(client, "eth0", &["198.51.100.10/24", "2001:db8:51::10/64"]),
         &Link::new(router, "eth0", &["198.51.100.1/24", "2001:db8:51::1/64"]),
@@ -262,7 +262,7 @@ fn lay_front(lab: &Lab, client: &Netns, router: &Netns, edge: &Netns) -> Result<
     Ok(())
 }
 
-fn lay_back(lab: &Lab, edge: &Netns, switch: &Netns) -> Result<()> {
+pub(crate) fn lay_back(lab: &Lab, edge: &Netns, switch: &Netns) -> Result<()> {
     switch.ip(&["link", "add", "br0", "type", "bridge"])?;
     switch.ip(&["link", "set", "br0", "up"])?;
     lab.link(
@@ -275,16 +275,27 @@ fn lay_back(lab: &Lab, edge: &Netns, switch: &Netns) -> Result<()> {
 
 fn lay_host(lab: &Lab, switch: &Netns, index: u8) -> Result<Host> {
     let name = format!("b{index}");
-    let ns = lab.namespace(&name)?;
-    let v4 = Ipv4Addr::new(10, 1, 0, 10 + index);
+    let (ns, addresses) = lay_member(lab, switch, &name, 10 + index)?;
+    Ok(Host { ns, name, addresses, server: None })
+}
+
+/// A machine on the switch, with its default route through the appliance.
+pub(crate) fn lay_member(
+    lab: &Lab,
+    switch: &Netns,
+    name: &str,
+    last: u8,
+) -> Result<(Netns, (Ipv4Addr, Ipv6Addr))> {
+    let ns = lab.namespace(name)?;
+    let v4 = Ipv4Addr::new(10, 1, 0, last);
     // The same digits in both families: b1 is 10.1.0.11 and 2001:db8:1::11.
-    let v6: Ipv6Addr = format!("2001:db8:1::{}", 10 + index).parse()?;
+    let v6: Ipv6Addr = format!("2001:db8:1::{last}").parse()?;
     lab.link(
         &Link::new(&ns, "eth0", &[&format!("{v4}/24"), &format!("{v6}/64")]),
-        &Link::new(switch, &name, &[]),
+        &Link::new(switch, name, &[]),
     )?;
-    switch.ip(&["link", "set", &name, "master", "br0"])?;
+    switch.ip(&["link", "set", name, "master", "br0"])?;
     ns.ip(&["route", "add", "default", "via", "10.1.0.1"])?;
     ns.ip(&["route", "add", "default", "via", "2001:db8:1::1"])?;
-    Ok(Host { ns, name, addresses: (v4, v6), server: None })
+    Ok((ns, (v4, v6)))
 }

@@ -1,0 +1,83 @@
+//! What happens to Services while parts of the whole go and return.
+
+use anyhow::{Context as _, Result};
+use sluice_tests::kube::Cluster;
+use sluice_tests::kube::bridge::Install;
+use sluice_tests::kube::services::{ingress, path, plain};
+use sluice_tests::lab::client::Transport;
+
+use crate::APP;
+
+pub(crate) fn appliance_restarts(cluster: &mut Cluster) -> Result<()> {
+    cluster.create_service(&plain("kept", APP, 80))?;
+    let ip = cluster.wait_address("kept")?;
+    cluster.appliance.stop()?;
+    // Made while nobody can serve it.
+    cluster.create_service(&plain("meanwhile", APP, 80))?;
+    cluster.appliance.start_ready()?;
+    cluster.wait_routed(&[ip])?;
+    cluster.wait_answer(Transport::Http, ip, 80)?;
+    let second = cluster.wait_address("meanwhile")?;
+    cluster.wait_answer(Transport::Http, second, 80)?;
+    cluster.delete_service("meanwhile")?;
+    cluster.delete_service("kept").map(drop)
+}
+
+pub(crate) fn leader_is_killed(cluster: &mut Cluster) -> Result<()> {
+    cluster.create_service(&plain("outlives", APP, 80))?;
+    let ip = cluster.wait_address("outlives")?;
+    let leader = cluster.leader()?;
+    let pod = leader.split('_').next().context("a pod's name")?;
+    cluster.kill_bridge(pod)?;
+    cluster.create_service(&plain("afterwards", APP, 80))?;
+    let second = cluster.wait_address("afterwards")?;
+    cluster.wait_answer(Transport::Http, second, 80)?;
+    assert_eq!(cluster.wait_address("outlives")?, ip, "addresses do not change");
+    cluster.wait_answer(Transport::Http, ip, 80)?;
+    cluster.wait_bridge()?;
+    cluster.delete_service("afterwards")?;
+    cluster.delete_service("outlives").map(drop)
+}
+
+/// A new API server knows no event from before its start, so every watch of before has expired (410).
+pub(crate) fn apiserver_restarts(cluster: &mut Cluster) -> Result<()> {
+    cluster.create_service(&plain("through", APP, 80))?;
+    let ip = cluster.wait_address("through")?;
+    cluster.control.kill_apiserver()?;
+    // Without an API server everything that is there goes on.
+    cluster.wait_answer(Transport::Http, ip, 80)?;
+    cluster.control.start_apiserver()?;
+    cluster.create_service(&plain("later", APP, 80))?;
+    let second = cluster.wait_address("later")?;
+    cluster.wait_answer(Transport::Http, second, 80)?;
+    assert_eq!(cluster.wait_address("through")?, ip, "addresses do not change");
+    cluster.delete_service("later")?;
+    cluster.delete_service("through").map(drop)
+}
+
+/// A bridge that no appliance lets in, or that trusts none, says so and breaks nothing.
+fn strangers(cluster: &Cluster, name: &str, install: &Install) -> Result<()> {
+    cluster.apply_bridge(install)?;
+    cluster.wait_bridge()?;
+    cluster.create_service(&plain(name, APP, 80))?;
+    let said = cluster.wait_event(name, "SyncLoadBalancerFailed", "")?;
+    assert_eq!(said.kind, "Warning", "{said:?}");
+    assert!(ingress(&cluster.api().object(&path(name))?).is_empty(), "nobody serves it");
+    let ip = cluster.wait_address(APP)?;
+    cluster.wait_answer(Transport::Http, ip, 80)?;
+    cluster.apply_bridge(&Install::default())?;
+    cluster.wait_bridge()?;
+    let second = cluster.wait_address(name)?;
+    cluster.wait_answer(Transport::Http, second, 80)?;
+    cluster.delete_service(name).map(drop)
+}
+
+pub(crate) fn wrong_token(cluster: &mut Cluster) -> Result<()> {
+    strangers(cluster, "no-token", &Install { token: "a stranger's".into(), ..Install::default() })
+}
+
+pub(crate) fn wrong_certificate(cluster: &mut Cluster) -> Result<()> {
+    // The cluster's own authority did not sign the appliance's certificate.
+    let other = std::fs::read_to_string(cluster.control.authority())?;
+    strangers(cluster, "no-trust", &Install { authority: Some(other), ..Install::default() })
+}

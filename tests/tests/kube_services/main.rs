@@ -1,0 +1,76 @@
+//! What the upstream suite does not reach, on a dual-stack cluster with the bridge as its manifest installs it.
+//!
+//! One cluster for all cases: each makes its own Services and takes them away. Cases that disturb everybody come last.
+//! The bridge is told of a second appliance that is dead from the start: whatever passes here was not delayed by it.
+
+mod addresses;
+mod basics;
+mod changes;
+mod disturbances;
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use serde_json::json;
+use sluice_tests::kube::bridge::{APPLIANCE_URL, Install};
+use sluice_tests::kube::{Cluster, Options, tell};
+
+/// Nobody has this address.
+const DEAD: &str = "https://10.1.0.250:8443";
+/// Backends that most cases share.
+const APP: &str = "web";
+
+type Case = (&'static str, fn(&mut Cluster) -> Result<()>);
+
+const CASES: &[Case] = &[
+    ("a service gets an address that answers", basics::answers),
+    ("the pool shows its use", basics::pool_shows_its_use),
+    ("without pods it is refused, with pods it answers again", basics::scale_to_zero_and_back),
+    ("deleted, nothing is left", basics::delete),
+    ("another type, nothing is left", basics::becomes_a_cluster_ip),
+    ("edits keep the address", changes::edits_keep_the_address),
+    ("source ranges hold at once", changes::source_ranges),
+    ("a client keeps its pod", changes::affinity),
+    ("a pod reaches the address", changes::from_a_pod),
+    ("both families", addresses::dual_stack),
+    ("IPv6 alone", addresses::only_ipv6),
+    ("two services share an address", addresses::shared),
+    ("an exclusive address is one service's", addresses::exclusive),
+    ("what cannot be is refused with its reason, and served once mended", addresses::refusals),
+    ("a pool with a typing error is refused", addresses::typing_error),
+    ("the appliance restarts", disturbances::appliance_restarts),
+    ("the leader is killed", disturbances::leader_is_killed),
+    ("the API server restarts and every watch expires", disturbances::apiserver_restarts),
+    ("a wrong certificate, then the right one", disturbances::wrong_certificate),
+    ("a wrong token, then the right one", disturbances::wrong_token),
+];
+
+#[test]
+fn services_on_a_cluster() -> Result<()> {
+    let mut cluster = Cluster::start(&Options::new("kube_services").dual().with_bridge()?)?;
+    cluster.start_appliance()?;
+    let appliances = vec![APPLIANCE_URL.to_owned(), DEAD.to_owned()];
+    let took = cluster.install_bridge(&Install { appliances, ..Install::default() })?;
+    tell(&format!("cluster: {:?}; both replicas of the bridge after {took:.1?}", cluster.took));
+    let addresses = ["203.0.113.0/25", "2001:db8:113::100-2001:db8:113::1ff"];
+    cluster.create_pool("main", &json!({ "addresses": addresses }))?;
+    cluster.start_backends(APP, 2)?;
+    let mut failed = Vec::new();
+    for (name, case) in CASES {
+        let start = Instant::now();
+        let result = case(&mut cluster);
+        let took = start.elapsed();
+        match result {
+            Ok(()) => tell(&format!("{:6.1} s  {name}", took.as_secs_f64())),
+            Err(error) => {
+                tell(&format!("{:6.1} s  {name}: FAILED: {error:#}", took.as_secs_f64()));
+                failed.push(*name);
+            }
+        }
+    }
+    ensure!(failed.is_empty(), "{} of {} cases failed: {failed:?}", failed.len(), CASES.len());
+    Ok(())
+}
+
+/// With a dead appliance beside it, a Service has its address within this: ten times the goal, for a busy machine.
+const AT_ONCE: Duration = Duration::from_secs(1);
