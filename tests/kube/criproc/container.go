@@ -17,6 +17,7 @@ import (
 	api "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
+// container is a process, before, while and after it runs.
 type container struct {
 	id, sandboxID              string
 	cfg                        *api.ContainerConfig
@@ -162,6 +163,7 @@ func (c *container) user() user {
 	return u
 }
 
+// stop ends a container: asks it, and kills it after the time-out.
 func (r *rt) stop(c *container, timeout time.Duration) {
 	r.mu.Lock()
 	if c.state != api.ContainerState_CONTAINER_RUNNING {

@@ -11,32 +11,35 @@ import (
 	"time"
 )
 
-// criLog writes the CRI log format.
+// criLog writes what a container says in the CRI log format, which `kubectl logs` reads.
 type criLog struct {
-	mu sync.Mutex
-	f  *os.File
-	wg sync.WaitGroup
-	cl []io.Closer
+	mu      sync.Mutex
+	file    *os.File
+	readers sync.WaitGroup
+	ends    []io.Closer
 }
 
-func newLog(p string) (*criLog, error) {
-	os.MkdirAll(filepath.Dir(p), 0o755)
-	f, err := os.OpenFile(p, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
-	return &criLog{f: f}, err
+func newLog(path string) (*criLog, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	return &criLog{file: f}, err
 }
 
+// stream is where one of the container's outputs goes, line by line.
 func (l *criLog) stream(name string) io.Writer {
 	pr, pw := io.Pipe()
-	l.cl = append(l.cl, pw)
-	l.wg.Add(1)
+	l.ends = append(l.ends, pw)
+	l.readers.Add(1)
 	go func() {
-		defer l.wg.Done()
+		defer l.readers.Done()
 		sc := bufio.NewReader(pr)
 		for {
 			line, err := sc.ReadString('\n')
 			if line != "" {
 				l.mu.Lock()
-				fmt.Fprintf(l.f, "%s %s F %s\n", time.Now().Format(time.RFC3339Nano), name, strings.TrimSuffix(line, "\n"))
+				fmt.Fprintf(l.file, "%s %s F %s\n", time.Now().Format(time.RFC3339Nano), name, strings.TrimSuffix(line, "\n"))
 				l.mu.Unlock()
 			}
 			if err != nil {
@@ -47,10 +50,11 @@ func (l *criLog) stream(name string) io.Writer {
 	return pw
 }
 
+// Close waits until everything that was said is written.
 func (l *criLog) Close() error {
-	for _, c := range l.cl {
+	for _, c := range l.ends {
 		c.Close()
 	}
-	l.wg.Wait()
-	return l.f.Close()
+	l.readers.Wait()
+	return l.file.Close()
 }

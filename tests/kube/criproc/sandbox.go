@@ -18,6 +18,7 @@ import (
 	api "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
+// sandbox is what the containers of a pod share: its namespaces, addresses and names.
 type sandbox struct {
 	id      string
 	cfg     *api.PodSandboxConfig
@@ -148,6 +149,7 @@ func (r *rt) RemovePodSandbox(ctx context.Context, q *api.RemovePodSandboxReques
 	return &api.RemovePodSandboxResponse{}, nil
 }
 
+// st is its state as the CRI names it.
 func (s *sandbox) st() api.PodSandboxState {
 	if s.ready {
 		return api.PodSandboxState_SANDBOX_READY
