@@ -82,7 +82,10 @@ impl Wanted {
 impl fmt::Display for RouteDisagreement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let RouteDisagreement { vip, follows } = self;
-        write!(f, "{vip} is announced with the route attributes of service {follows}; give both the same")
+        write!(
+            f,
+            "{vip} is announced with the route attributes of service {follows}; give both the same"
+        )
     }
 }
 
