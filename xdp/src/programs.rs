@@ -273,6 +273,9 @@ fn normalise(frontend: &Frontend, program: &Program) -> Result<Program, ProgramE
         backends: backends.collect(),
         no_backend: program.no_backend,
         idle_timeout: std::time::Duration::from_secs(seconds(program.idle_timeout).into()),
+        source_ranges: program.source_ranges.clone(),
+        affinity: program.affinity,
+        full_nat: program.full_nat.clone(),
     })
 }
 
@@ -320,6 +323,9 @@ mod tests {
                 .collect(),
             no_backend: NoBackend::Reject,
             idle_timeout: Duration::from_millis(1500),
+            source_ranges: Vec::new(),
+            affinity: None,
+            full_nat: Vec::new(),
         }
     }
 

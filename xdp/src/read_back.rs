@@ -138,6 +138,9 @@ fn held(service: &Service, backends: &[(u16, Entry)]) -> Held {
             backends: backends.collect(),
             no_backend: no_backend_policy(service.no_backend),
             idle_timeout: Duration::from_secs(service.idle_timeout_s.into()),
+            source_ranges: Vec::new(),
+            affinity: None,
+            full_nat: Vec::new(),
         },
         backends: ids,
     }

@@ -1,5 +1,6 @@
 //! The vocabulary of the data plane's users.
 
+use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -52,6 +53,12 @@ pub struct Program {
     pub no_backend: NoBackend,
     /// Kept in whole seconds, at least one.
     pub idle_timeout: Duration,
+    /// Client prefixes that may open flows, of any family; empty allows everybody.
+    pub source_ranges: Vec<IpNet>,
+    /// A client address keeps its backend for this long after its last new flow.
+    pub affinity: Option<Duration>,
+    /// Clients in these prefixes are shown to the backends as the VIP.
+    pub full_nat: Vec<IpNet>,
 }
 
 /// Where a frame to a backend goes; resolved ahead of traffic by somebody else.

@@ -5,6 +5,7 @@ use crate::service::{Frontend, Service, ServiceName};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// Grows with each accepted desired state of one source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -14,7 +15,7 @@ pub struct Generation(pub u64);
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Desired {
     generation: Generation,
-    services: BTreeMap<ServiceName, Service>,
+    services: BTreeMap<ServiceName, Arc<Service>>,
     owners: BTreeMap<Frontend, ServiceName>,
 }
 
@@ -56,18 +57,30 @@ impl Desired {
     /// Takes services in the order given; of two that clash the first is kept and the second is reported.
     pub fn new(
         generation: Generation,
-        services: impl IntoIterator<Item = Service>,
+        services: impl IntoIterator<Item = impl Into<Arc<Service>>>,
     ) -> (Self, Vec<Clash>) {
-        let mut desired = Desired { generation, ..Desired::default() };
+        let mut desired = Desired::empty(generation);
         let clashes =
             services.into_iter().filter_map(|service| desired.insert(service).err()).collect();
         (desired, clashes)
     }
 
-    fn insert(&mut self, service: Service) -> Result<(), Clash> {
-        let service = service.canonical();
+    /// Nothing, as of a generation.
+    pub fn empty(generation: Generation) -> Self {
+        Desired { generation, ..Desired::default() }
+    }
+
+    /// Takes a further service in. It is shared and not copied when it is in canonical form already.
+    ///
+    /// # Errors
+    /// With what it clashes with; it is left out then.
+    pub fn insert(&mut self, service: impl Into<Arc<Service>>) -> Result<(), Clash> {
+        let mut service: Arc<Service> = service.into();
+        if !service.is_canonical() {
+            service = Arc::new(Arc::unwrap_or_clone(service).canonical());
+        }
         if self.services.contains_key(&service.name) {
-            return Err(Clash::Name(service.name));
+            return Err(Clash::Name(service.name.clone()));
         }
         for frontend in service.frontends() {
             if let Some(kept) = self.owners.get(&frontend) {
@@ -87,7 +100,12 @@ impl Desired {
 
     /// Services by name.
     pub fn services(&self) -> impl Iterator<Item = &Service> + '_ {
-        self.services.values()
+        self.services.values().map(Arc::as_ref)
+    }
+
+    /// A service by its name.
+    pub fn service(&self, name: &ServiceName) -> Option<&Service> {
+        self.services.get(name).map(Arc::as_ref)
     }
 
     /// The service a frontend belongs to.
@@ -97,7 +115,7 @@ impl Desired {
 
     /// The services on a VIP; one with several frontends there is named several times.
     pub fn services_on(&self, vip: IpAddr) -> impl Iterator<Item = &ServiceName> + '_ {
-        self.owners.iter().filter(move |(frontend, _)| frontend.vip == vip).map(|(_, name)| name)
+        self.owners.range(Frontend::all_of(vip)).map(|(_, name)| name)
     }
 
     /// Every VIP with the services on it.
@@ -140,6 +158,7 @@ impl fmt::Display for Clash {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observed::RouteAttributes;
     use crate::service::{Backend, NoBackend, Protocol};
     use std::time::Duration;
 
@@ -159,6 +178,10 @@ mod tests {
             health: None,
             no_backend: NoBackend::Reject,
             idle_timeout: Duration::from_secs(60),
+            source_ranges: Arc::default(),
+            affinity: None,
+            full_nat: Arc::default(),
+            route: RouteAttributes::default(),
         }
     }
 
@@ -180,5 +203,19 @@ mod tests {
             service("a", "203.0.113.1", &[("10.0.0.1:1", 1), ("10.0.0.2:1", 0), ("10.0.0.2:1", 1)]);
         let one = Desired::new(Generation(1), [one]).0;
         assert_eq!(one, Desired::new(Generation(1), [other]).0);
+    }
+
+    #[test]
+    fn prefixes_have_one_notation() {
+        let with = |prefixes: &[&str]| {
+            let prefixes = prefixes.iter().map(|prefix| prefix.parse().unwrap()).collect();
+            let service = service("a", "203.0.113.1", &[]);
+            Service { source_ranges: prefixes, ..service }
+        };
+        let one = with(&["2001:db8::/32", "10.0.0.7/8", "10.0.0.0/8"]);
+        assert!(!one.is_canonical());
+        let other = with(&["10.0.0.0/8", "2001:db8::/32"]);
+        assert!(other.is_canonical());
+        assert_eq!(one.canonical(), other);
     }
 }

@@ -13,5 +13,5 @@ pub use health::{Health, HealthCheck, Probe, StatusRange, Target, Verdict};
 pub use observed::{Observed, RouteAttributes, host_prefix};
 pub use service::{
     Backend, Family, Frontend, NoBackend, Program, Protocol, Service, ServiceName,
-    canonical_backends,
+    canonical_backends, canonical_prefixes,
 };

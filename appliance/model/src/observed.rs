@@ -48,7 +48,7 @@ pub fn host_prefix(address: IpAddr) -> IpNet {
 impl Observed {
     /// True when a new flow to some port of the VIP finds a backend.
     pub fn serves(&self, vip: IpAddr) -> bool {
-        self.programs.iter().any(|(frontend, program)| frontend.vip == vip && program.serves())
+        self.programs.range(Frontend::all_of(vip)).any(|(_, program)| program.serves())
     }
 
     /// True when announcing the VIP sends nobody into a hole: it is served, guarded and on the host, and the data plane

@@ -1,9 +1,13 @@
 //! Services: what clients address and who answers.
 
 use crate::health::{HealthCheck, Target};
+use crate::observed::RouteAttributes;
+use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Transport protocol.
@@ -77,6 +81,14 @@ pub struct Service {
     pub no_backend: NoBackend,
     /// A flow without packets for this long is forgotten.
     pub idle_timeout: Duration,
+    /// Client prefixes that may connect, sorted; empty allows everybody. Shared with every program made of it.
+    pub source_ranges: Arc<[IpNet]>,
+    /// A client address keeps its backend for this long after its last new flow.
+    pub affinity: Option<Duration>,
+    /// Clients in these prefixes are shown to the backends as the VIP, so that answers come back here; sorted.
+    pub full_nat: Arc<[IpNet]>,
+    /// What its VIPs are announced with.
+    pub route: RouteAttributes,
 }
 
 /// What the data plane holds for one frontend: the outcome of a service and its backends' health.
@@ -88,6 +100,12 @@ pub struct Program {
     pub no_backend: NoBackend,
     /// A flow without packets for this long is forgotten.
     pub idle_timeout: Duration,
+    /// Client prefixes that may connect, sorted; empty allows everybody.
+    pub source_ranges: Arc<[IpNet]>,
+    /// A client address keeps its backend for this long after its last new flow.
+    pub affinity: Option<Duration>,
+    /// Clients in these prefixes are shown to the backends as the VIP; sorted.
+    pub full_nat: Arc<[IpNet]>,
 }
 
 // === impl Protocol ===
@@ -124,6 +142,14 @@ impl fmt::Display for Family {
 
 // === impl Frontend ===
 
+impl Frontend {
+    /// Every frontend a VIP can have; ordered maps by frontend hold those of one VIP side by side.
+    pub fn all_of(vip: IpAddr) -> RangeInclusive<Frontend> {
+        let first = Frontend { vip, port: 0, protocol: Protocol::Tcp };
+        first..=Frontend { vip, port: u16::MAX, protocol: Protocol::Udp }
+    }
+}
+
 impl fmt::Display for Frontend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", SocketAddr::new(self.vip, self.port), self.protocol)
@@ -151,16 +177,46 @@ pub fn canonical_backends(backends: impl IntoIterator<Item = Backend>) -> Vec<Ba
     by_address.into_iter().map(|(address, weight)| Backend { address, weight }).collect()
 }
 
+/// Without host bits, sorted and unique: two notations of one set are one value.
+pub fn canonical_prefixes(prefixes: impl IntoIterator<Item = IpNet>) -> Arc<[IpNet]> {
+    let mut prefixes: Vec<IpNet> = prefixes.into_iter().map(|prefix| prefix.trunc()).collect();
+    prefixes.sort_unstable();
+    prefixes.dedup();
+    prefixes.into()
+}
+
+/// True when each element is greater than the one before it.
+fn ascends<T: PartialOrd>(mut items: impl Iterator<Item = T> + Clone) -> bool {
+    let mut ahead = items.clone().skip(1);
+    ahead.all(|next| items.next().is_some_and(|item| item < next))
+}
+
 // === impl Service ===
 
 impl Service {
-    /// The same service with VIPs and backends sorted and unique.
+    /// The same service with VIPs, backends and prefixes sorted and unique.
     #[must_use]
     pub fn canonical(mut self) -> Self {
+        if self.is_canonical() {
+            return self;
+        }
         self.vips.sort_unstable();
         self.vips.dedup();
         self.backends = canonical_backends(self.backends);
+        self.source_ranges = canonical_prefixes(self.source_ranges.iter().copied());
+        self.full_nat = canonical_prefixes(self.full_nat.iter().copied());
         self
+    }
+
+    /// True when [`Service::canonical`] would change nothing.
+    pub fn is_canonical(&self) -> bool {
+        let plain = |prefixes: &[IpNet]| {
+            ascends(prefixes.iter()) && prefixes.iter().all(|prefix| *prefix == prefix.trunc())
+        };
+        ascends(self.vips.iter())
+            && ascends(self.backends.iter().map(|backend| backend.address))
+            && plain(&self.source_ranges)
+            && plain(&self.full_nat)
     }
 
     /// Every frontend of the service.

@@ -13,9 +13,11 @@ mod step;
 mod wanted;
 
 pub use step::{Blocked, Step};
-pub use wanted::Wanted;
+pub use wanted::{RouteDisagreement, Wanted};
 
-use sluice_model::{Desired, Health, Observed, host_prefix};
+use sluice_model::{Desired, Frontend, Health, Observed, Program, host_prefix};
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 /// The steps from what is to what should be; empty when that is the same.
 pub fn plan(desired: &Desired, observed: &Observed, health: &Health) -> Vec<Step> {
@@ -26,7 +28,7 @@ pub fn plan(desired: &Desired, observed: &Observed, health: &Health) -> Vec<Step
 pub fn diff(wanted: &Wanted, observed: &Observed) -> Vec<Step> {
     let mut steps = Vec::new();
     let kept = |vip| wanted.announces(vip) && stays_safe(wanted, observed, vip);
-    let withdrawn: Vec<_> =
+    let withdrawn: BTreeSet<_> =
         observed.announced.keys().copied().filter(|prefix| !kept(prefix.addr())).collect();
     steps.extend(withdrawn.iter().map(|prefix| Step::Withdraw(*prefix)));
 
@@ -57,11 +59,9 @@ pub fn diff(wanted: &Wanted, observed: &Observed) -> Vec<Step> {
 
 /// True when an announcement may stay while the steps are executed: everything it rests on is there, and some frontend
 /// finds backends both before and after, so that no order and no failure of the other steps leaves the VIP empty.
-fn stays_safe(wanted: &Wanted, observed: &Observed, vip: std::net::IpAddr) -> bool {
-    let bridge = wanted.programs.iter().any(|(frontend, program)| {
-        frontend.vip == vip
-            && program.serves()
-            && observed.programs.get(frontend).is_some_and(sluice_model::Program::serves)
+fn stays_safe(wanted: &Wanted, observed: &Observed, vip: IpAddr) -> bool {
+    let bridge = wanted.programs.range(Frontend::all_of(vip)).any(|(frontend, program)| {
+        program.serves() && observed.programs.get(frontend).is_some_and(Program::serves)
     });
     bridge && observed.can_announce(vip) && observed.announced.contains_key(&host_prefix(vip))
 }

@@ -142,8 +142,8 @@ impl Step {
 /// True when the VIP finds backends through another frontend than this one.
 fn serves_elsewhere(now: &Observed, frontend: &Frontend) -> bool {
     now.programs
-        .iter()
-        .any(|(other, program)| other.vip == frontend.vip && other != frontend && program.serves())
+        .range(Frontend::all_of(frontend.vip))
+        .any(|(other, program)| other != frontend && program.serves())
 }
 
 impl fmt::Display for Step {

@@ -2,11 +2,13 @@
 
 use ipnet::IpNet;
 use sluice_model::{
-    Desired, Family, Frontend, Health, Observed, Program, RouteAttributes, Service,
-    canonical_backends, host_prefix,
+    Desired, Family, Frontend, Health, Observed, Program, RouteAttributes, Service, ServiceName,
+    host_prefix,
 };
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// The state the steps lead to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,6 +19,17 @@ pub struct Wanted {
     pub vips: BTreeSet<IpAddr>,
     /// The /32 and /128 of each VIP with a usable backend.
     pub announced: BTreeMap<IpNet, RouteAttributes>,
+    /// Services whose route attributes are not those their VIP is announced with.
+    pub disagreements: BTreeMap<ServiceName, RouteDisagreement>,
+}
+
+/// A VIP has one route: of several services on it the first by name decides how it is announced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteDisagreement {
+    /// What both are on.
+    pub vip: IpAddr,
+    /// Whose attributes are announced.
+    pub follows: ServiceName,
 }
 
 // === impl Wanted ===
@@ -25,12 +38,23 @@ impl Wanted {
     /// Folds health into the desired state.
     pub fn new(desired: &Desired, health: &Health) -> Self {
         let mut wanted = Wanted::default();
+        // Services come by name, and the first of a VIP has its say about the route.
+        let mut routes: BTreeMap<IpAddr, &Service> = BTreeMap::new();
         for service in desired.services() {
             for frontend in service.frontends() {
                 let program = program(service, frontend, health);
                 wanted.vips.insert(frontend.vip);
+                let first = *routes.entry(frontend.vip).or_insert(service);
+                if first.route != service.route {
+                    let disagreement =
+                        RouteDisagreement { vip: frontend.vip, follows: first.name.clone() };
+                    wanted.disagreements.entry(service.name.clone()).or_insert(disagreement);
+                }
                 if program.serves() {
-                    wanted.announced.insert(host_prefix(frontend.vip), RouteAttributes::default());
+                    wanted
+                        .announced
+                        .entry(host_prefix(frontend.vip))
+                        .or_insert_with(|| first.route.clone());
                 }
                 wanted.programs.insert(frontend, program);
             }
@@ -53,6 +77,18 @@ impl Wanted {
     }
 }
 
+// === impl RouteDisagreement ===
+
+impl fmt::Display for RouteDisagreement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let RouteDisagreement { vip, follows } = self;
+        write!(
+            f,
+            "{vip} is announced with the route attributes of service {follows}; give both the same"
+        )
+    }
+}
+
 /// The program of one frontend: the backends of its family that may be used now.
 fn program(service: &Service, frontend: Frontend, health: &Health) -> Program {
     let backends = service.backends_of(Family::of(frontend.vip)).filter_map(|backend| {
@@ -60,8 +96,12 @@ fn program(service: &Service, frontend: Frontend, health: &Health) -> Program {
         Some(sluice_model::Backend { weight, ..*backend })
     });
     Program {
-        backends: canonical_backends(backends),
+        // In canonical order already, as the service's own are.
+        backends: backends.collect(),
         no_backend: service.no_backend,
         idle_timeout: service.idle_timeout,
+        source_ranges: Arc::clone(&service.source_ranges),
+        affinity: service.affinity,
+        full_nat: Arc::clone(&service.full_nat),
     }
 }

@@ -8,9 +8,10 @@ use sluice_model::{
     Program, Protocol, RouteAttributes, Service, ServiceName, Verdict, canonical_backends,
     host_prefix,
 };
-use sluice_plan::{Step, plan};
+use sluice_plan::{Step, Wanted, plan};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A small universe, so that what is and what should be meet often.
@@ -55,14 +56,18 @@ fn program() -> impl Strategy<Value = Program> {
         backends: canonical_backends(backends),
         no_backend: if reject { NoBackend::Reject } else { NoBackend::Drop },
         idle_timeout: Duration::from_secs(60),
+        source_ranges: Arc::default(),
+        affinity: None,
+        full_nat: Arc::default(),
     })
 }
 
 fn service() -> impl Strategy<Value = Service> {
     let vips = prop::collection::vec(vip(), 1..4);
     let backends = prop::collection::vec(backend(), 0..5);
-    ("[a-d]", vips, 80u16..82, protocol(), backends, any::<bool>(), any::<bool>()).prop_map(
-        |(name, vips, port, protocol, backends, checked, reject)| Service {
+    let shape = (any::<bool>(), any::<bool>(), any::<bool>(), prop::option::of(1u32..3));
+    ("[a-d]", vips, 80u16..82, protocol(), backends, shape).prop_map(
+        |(name, vips, port, protocol, backends, (checked, reject, nat, med))| Service {
             name: ServiceName(name),
             vips,
             port,
@@ -71,6 +76,10 @@ fn service() -> impl Strategy<Value = Service> {
             health: checked.then(check),
             no_backend: if reject { NoBackend::Reject } else { NoBackend::Drop },
             idle_timeout: Duration::from_secs(60),
+            source_ranges: Arc::default(),
+            affinity: None,
+            full_nat: nat.then(|| "10.0.0.0/8".parse().unwrap()).into_iter().collect(),
+            route: RouteAttributes { med, ..RouteAttributes::default() },
         },
     )
 }
@@ -273,6 +282,10 @@ fn only_usable_backends_are_programmed() {
         health,
         no_backend: NoBackend::Reject,
         idle_timeout: Duration::from_secs(60),
+        source_ranges: Arc::default(),
+        affinity: None,
+        full_nat: Arc::default(),
+        route: RouteAttributes::default(),
     };
     let programmed = |health_check: Option<HealthCheck>, verdicts: [Verdict; 3]| {
         let desired = Desired::new(Generation(1), [service(health_check)]).0;
@@ -318,4 +331,37 @@ fn only_usable_backends_are_programmed() {
     for (name, check, verdicts, backends, announced) in cases {
         assert_eq!(programmed(check, verdicts), (backends, announced), "{name}");
     }
+}
+
+#[test]
+fn the_first_service_of_a_vip_decides_its_route() {
+    let service = |name: &str, port, med, vips: &[&str]| Service {
+        name: ServiceName(name.into()),
+        vips: vips.iter().map(|vip| vip.parse().unwrap()).collect(),
+        port,
+        protocol: Protocol::Tcp,
+        backends: vec![Backend { address: "10.1.0.1:80".parse().unwrap(), weight: 1 }],
+        health: None,
+        no_backend: NoBackend::Reject,
+        idle_timeout: Duration::from_secs(60),
+        source_ranges: Arc::default(),
+        affinity: None,
+        full_nat: Arc::default(),
+        route: RouteAttributes { med, ..RouteAttributes::default() },
+    };
+    let services = [
+        service("b", 81, Some(7), &[VIPS[0], VIPS[1]]),
+        service("a", 80, Some(5), &[VIPS[0]]),
+        service("c", 82, Some(5), &[VIPS[0]]),
+    ];
+    let desired = Desired::new(Generation(1), services).0;
+    let wanted = Wanted::new(&desired, &Health::default());
+    let meds: Vec<_> = wanted.announced.values().map(|route| route.med).collect();
+    assert_eq!(meds, [Some(5), Some(7)]);
+    let words: Vec<String> =
+        wanted.disagreements.iter().map(|(name, why)| format!("{name}: {why}")).collect();
+    assert_eq!(
+        words,
+        ["b: 203.0.113.10 is announced with the route attributes of service a; give both the same"]
+    );
 }

@@ -2,10 +2,12 @@
 
 use super::report::Report;
 use super::section::Section;
-use super::values;
+use super::values::{self, Community};
+use ipnet::IpNet;
 use serde_spanned::Spanned;
 use sluice_model::{
-    Backend, HealthCheck, NoBackend, Probe, Protocol, Service, ServiceName, StatusRange,
+    Backend, HealthCheck, NoBackend, Probe, Protocol, RouteAttributes, Service, ServiceName,
+    StatusRange, canonical_prefixes,
 };
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -25,6 +27,9 @@ const TCP_IDLE: Duration = Duration::from_secs(30 * 60);
 /// UDP has no end; RFC 4787 §4.3 wants two minutes of a NAT for people, a balancer for servers needs less.
 const UDP_IDLE: Duration = Duration::from_secs(60);
 
+/// Longest affinity: a week, as of an idle flow; Kubernetes allows a day.
+const MAX_AFFINITY: Duration = Duration::from_secs(7 * 24 * 3600);
+
 /// A service as it was written, with places.
 pub(super) struct Raw {
     pub(super) offset: usize,
@@ -37,6 +42,10 @@ pub(super) struct Raw {
     health: Option<HealthCheck>,
     no_backend: NoBackend,
     idle_timeout: Option<Duration>,
+    source_ranges: Vec<IpNet>,
+    affinity: Option<Duration>,
+    full_nat: Vec<IpNet>,
+    route: RouteAttributes,
 }
 
 /// A backend as it was written, with places.
@@ -65,6 +74,10 @@ impl Raw {
             health: self.health,
             no_backend: self.no_backend,
             idle_timeout: self.idle_timeout.unwrap_or(default_idle),
+            source_ranges: canonical_prefixes(self.source_ranges),
+            affinity: self.affinity,
+            full_nat: canonical_prefixes(self.full_nat),
+            route: self.route,
         };
         Some(service.canonical())
     }
@@ -106,6 +119,11 @@ fn read(mut section: Section<'_, '_>, report: &mut Report) -> Raw {
         section.or(report, "no-backend", NoBackend::default(), values::choice(&policies));
     let idle = values::whole_seconds(Duration::from_secs(1)..=Duration::from_secs(7 * 24 * 3600));
     let idle_timeout = section.optional(report, "idle-timeout", idle);
+    let source_ranges = prefixes(&mut section, report, "source-ranges");
+    let sticky = values::whole_seconds(Duration::from_secs(1)..=MAX_AFFINITY);
+    let affinity = section.optional(report, "affinity", sticky).map(Spanned::into_inner);
+    let full_nat = prefixes(&mut section, report, "full-nat");
+    let route = section.table(report, "route").map(|table| route(table, report));
     let health = section.table(report, "health").and_then(|table| health(table, report));
     let backends = read_backends(&mut section, report);
     let raw = Raw {
@@ -119,9 +137,36 @@ fn read(mut section: Section<'_, '_>, report: &mut Report) -> Raw {
         health,
         no_backend,
         idle_timeout: idle_timeout.map(Spanned::into_inner),
+        source_ranges,
+        affinity,
+        full_nat,
+        route: route.unwrap_or_default(),
     };
     section.finish(report);
     raw
+}
+
+fn prefixes(section: &mut Section<'_, '_>, report: &mut Report, key: &'static str) -> Vec<IpNet> {
+    let listed = section.list(report, key, values::prefix).unwrap_or_default();
+    listed.into_iter().map(Spanned::into_inner).collect()
+}
+
+fn route(mut table: Section<'_, '_>, report: &mut Report) -> RouteAttributes {
+    let number = values::integer(0..=u32::MAX);
+    let mut route = RouteAttributes {
+        local_pref: table.optional(report, "local-pref", &number).map(Spanned::into_inner),
+        med: table.optional(report, "med", &number).map(Spanned::into_inner),
+        ..RouteAttributes::default()
+    };
+    let communities = table.list(report, "communities", values::community).unwrap_or_default();
+    for community in communities {
+        match community.into_inner() {
+            Community::Standard(community) => route.communities.push(community),
+            Community::Large(community) => route.large_communities.push(community),
+        }
+    }
+    table.finish(report);
+    route
 }
 
 fn read_backends(section: &mut Section<'_, '_>, report: &mut Report) -> Vec<RawBackend> {

@@ -244,6 +244,26 @@ fn single_mistakes() {
             "\"a b\" has characters other than letters, digits, - _ . /; write \"a-b\"",
         ),
         (
+            "service.w.source-ranges",
+            "[[service]]\nname = \"w\"\nvips = [\"203.0.113.10\"]\nport = 1\nprotocol = \"tcp\"\nsource-ranges = [\"10.0.0.5/24\"]",
+            "10.0.0.5/24 has bits beyond its length; write \"10.0.0.0/24\"",
+        ),
+        (
+            "service.w.full-nat",
+            "[[service]]\nname = \"w\"\nvips = [\"203.0.113.10\"]\nport = 1\nprotocol = \"tcp\"\nfull-nat = [\"pods\"]",
+            "\"pods\" is not a prefix; write one like \"10.0.0.0/8\" or \"2001:db8::/32\"",
+        ),
+        (
+            "service.w.affinity",
+            "[[service]]\nname = \"w\"\nvips = [\"203.0.113.10\"]\nport = 1\nprotocol = \"tcp\"\naffinity = 3",
+            "3 has no unit; write \"3s\"",
+        ),
+        (
+            "service.w.route.communities",
+            "[[service]]\nname = \"w\"\nvips = [\"203.0.113.10\"]\nport = 1\nprotocol = \"tcp\"\nroute = { communities = [\"70000:1\"] }",
+            "\"70000:1\" is not a community; write \"64512:100\" (numbers up to 65535) or \"64512:1:2\"",
+        ),
+        (
             "service.w.health.path",
             "[[service]]\nname = \"w\"\nvips = [\"203.0.113.10\"]\nport = 1\nprotocol = \"tcp\"\nhealth = { type = \"tcp\", path = \"/x\" }",
             "only an HTTP check has this; write type = \"http\" or leave path out",

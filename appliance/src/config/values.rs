@@ -1,5 +1,6 @@
 //! Single values: from what TOML knows to what the appliance means, or a sentence that says what to write instead.
 
+use ipnet::IpNet;
 use sluice_model::StatusRange;
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -156,6 +157,49 @@ pub(super) fn unicast(value: &DeValue<'_>) -> Parsed<IpAddr> {
         return Ok(address);
     };
     Err(format!("{address} {wrong}; write an address that is routed"))
+}
+
+/// A prefix without host bits; an address alone stands for itself.
+pub(super) fn prefix(value: &DeValue<'_>) -> Parsed<IpNet> {
+    let written = value.as_str().unwrap_or_default().trim();
+    if let Ok(address) = written.parse::<IpAddr>() {
+        return Ok(address.into());
+    }
+    match written.parse::<IpNet>() {
+        Ok(prefix) if prefix == prefix.trunc() => Ok(prefix),
+        Ok(prefix) => {
+            Err(format!("{prefix} has bits beyond its length; write \"{}\"", prefix.trunc()))
+        }
+        Err(_) => Err(format!(
+            "{} is not a prefix; write one like \"10.0.0.0/8\" or \"2001:db8::/32\"",
+            shown(value)
+        )),
+    }
+}
+
+/// A community of RFC 1997 or RFC 8092.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Community {
+    /// High 16 bits first.
+    Standard(u32),
+    /// Three numbers.
+    Large([u32; 3]),
+}
+
+/// `ASN:VALUE` or `ASN:A:B`.
+pub(super) fn community(value: &DeValue<'_>) -> Parsed<Community> {
+    let written = value.as_str().unwrap_or_default().trim();
+    let numbers: Option<Vec<u32>> = written.split(':').map(|part| part.parse().ok()).collect();
+    match numbers.as_deref() {
+        Some([high, low]) if *high <= 0xffff && *low <= 0xffff => {
+            Ok(Community::Standard(high << 16 | low))
+        }
+        Some([asn, a, b]) => Ok(Community::Large([*asn, *a, *b])),
+        _ => Err(format!(
+            "{} is not a community; write \"64512:100\" (numbers up to 65535) or \"64512:1:2\"",
+            shown(value)
+        )),
+    }
 }
 
 /// An address with a port; `example_port` is offered when only the port is missing.

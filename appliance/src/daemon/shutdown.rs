@@ -42,7 +42,7 @@ pub(super) async fn tear_down(appliance: &mut Appliance) {
         sweep.abort();
     }
     appliance.checks.set_targets(&Default::default());
-    let nothing = Desired::new(appliance.merged.desired.generation(), []).0;
+    let nothing = Desired::empty(appliance.merged.desired.generation());
     let reconciler = &mut appliance.reconciler;
     reconciler.pass(&nothing, &Health::default(), Look::World, Instant::now()).await;
     for problem in appliance.reconciler.problems() {

@@ -2,9 +2,11 @@
 
 use super::Content;
 use crate::sources::Wish;
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use sluice_model::{
-    Backend, Generation, HealthCheck, NoBackend, Probe, Protocol, Service, ServiceName, StatusRange,
+    Backend, Generation, HealthCheck, NoBackend, Probe, Protocol, RouteAttributes, Service,
+    ServiceName, StatusRange, canonical_prefixes,
 };
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -13,8 +15,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
-/// Of this layout; another one is not understood.
-const FORMAT: u32 = 1;
+/// Of the layout that is written.
+const FORMAT: u32 = 2;
+
+/// Layouts that are read. The first one knew neither source ranges, affinity, full NAT nor routes; all have defaults.
+const READABLE: std::ops::RangeInclusive<u32> = 1..=FORMAT;
 
 /// Why a file was not read.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +57,24 @@ struct ServiceEntry {
     health: Option<HealthEntry>,
     no_backend: NoBackendEntry,
     idle_timeout_ms: u64,
+    #[serde(default)]
+    source_ranges: Vec<IpNet>,
+    #[serde(default)]
+    affinity_ms: Option<u64>,
+    #[serde(default)]
+    full_nat: Vec<IpNet>,
+    #[serde(default)]
+    route: RouteEntry,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RouteEntry {
+    local_pref: Option<u32>,
+    med: Option<u32>,
+    communities: Vec<u32>,
+    large_communities: Vec<[u32; 3]>,
+    prepend: u8,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -95,8 +118,11 @@ pub(super) fn read(path: &Path) -> Result<Content, ReadError> {
     };
     let file: LedgerFile =
         serde_json::from_slice(&bytes).map_err(|error| ReadError::Garbled(error.to_string()))?;
-    if file.format != FORMAT {
-        return Err(ReadError::Garbled(format!("format {} is not {FORMAT}", file.format)));
+    if !READABLE.contains(&file.format) {
+        let format = file.format;
+        return Err(ReadError::Garbled(format!(
+            "format {format} is newer than {FORMAT}, which is known here"
+        )));
     }
     Content::try_from(file).map_err(ReadError::Garbled)
 }
@@ -181,6 +207,16 @@ impl From<ServiceEntry> for Service {
                 NoBackendEntry::Drop => NoBackend::Drop,
             },
             idle_timeout: Duration::from_millis(entry.idle_timeout_ms),
+            source_ranges: canonical_prefixes(entry.source_ranges),
+            affinity: entry.affinity_ms.map(Duration::from_millis),
+            full_nat: canonical_prefixes(entry.full_nat),
+            route: RouteAttributes {
+                local_pref: entry.route.local_pref,
+                med: entry.route.med,
+                communities: entry.route.communities,
+                large_communities: entry.route.large_communities,
+                prepend: entry.route.prepend,
+            },
         }
     }
 }
@@ -202,6 +238,16 @@ impl From<&Service> for ServiceEntry {
                 NoBackend::Drop => NoBackendEntry::Drop,
             },
             idle_timeout_ms: milliseconds(service.idle_timeout),
+            source_ranges: service.source_ranges.to_vec(),
+            affinity_ms: service.affinity.map(milliseconds),
+            full_nat: service.full_nat.to_vec(),
+            route: RouteEntry {
+                local_pref: service.route.local_pref,
+                med: service.route.med,
+                communities: service.route.communities.clone(),
+                large_communities: service.route.large_communities.clone(),
+                prepend: service.route.prepend,
+            },
         }
     }
 }

@@ -1,6 +1,8 @@
 //! The same things in two vocabularies.
 
-use sluice_model::{Backend, Frontend, NoBackend, Program, Protocol, RouteAttributes};
+use sluice_model::{
+    Backend, Frontend, NoBackend, Program, Protocol, RouteAttributes, canonical_prefixes,
+};
 
 pub(super) fn frontend_to_xdp(frontend: Frontend) -> sluice_xdp::Frontend {
     sluice_xdp::Frontend {
@@ -33,6 +35,9 @@ pub(super) fn program_to_xdp(program: &Program) -> sluice_xdp::Program {
             NoBackend::Drop => sluice_xdp::NoBackend::Drop,
         },
         idle_timeout: program.idle_timeout,
+        source_ranges: program.source_ranges.to_vec(),
+        affinity: program.affinity,
+        full_nat: program.full_nat.to_vec(),
     }
 }
 
@@ -45,6 +50,9 @@ pub(super) fn program_from_xdp(program: sluice_xdp::Program) -> Program {
             sluice_xdp::NoBackend::Drop => NoBackend::Drop,
         },
         idle_timeout: program.idle_timeout,
+        source_ranges: canonical_prefixes(program.source_ranges),
+        affinity: program.affinity,
+        full_nat: canonical_prefixes(program.full_nat),
     }
 }
 
