@@ -155,6 +155,9 @@ pub enum ProgramError {
         /// The backend.
         backend: SocketAddr,
     },
+    /// Serving it without what it asks for would let in whom it keeps out, or break what it promises.
+    #[error("{0} are not served by this data plane yet; leave them out")]
+    Unserved(&'static str),
     /// A map of ours.
     #[error(transparent)]
     Map(#[from] MapFailure),

@@ -260,6 +260,14 @@ const EMPTY: Endpoint = Endpoint { count: 0, services: [0; MAX_SERVICES_PER_ENDP
 
 /// Backends sorted and unique by address, of the VIP's family; whole seconds.
 fn normalise(frontend: &Frontend, program: &Program) -> Result<Program, ProgramError> {
+    let unserved = [
+        ("source ranges", !program.source_ranges.is_empty()),
+        ("session affinity and its time-out", program.affinity.is_some()),
+        ("full NAT prefixes", !program.full_nat.is_empty()),
+    ];
+    if let Some((what, _)) = unserved.into_iter().find(|(_, asked)| *asked) {
+        return Err(ProgramError::Unserved(what));
+    }
     let mut backends = BTreeMap::new();
     for Backend { address, weight } in &program.backends {
         let address = plain_socket(*address);
