@@ -120,6 +120,9 @@ pub fn program(backends: &[(&str, u16)]) -> Program {
             .collect(),
         no_backend: NoBackend::Reject,
         idle_timeout: Duration::from_secs(300),
+        source_ranges: Vec::new(),
+        affinity: None,
+        full_nat: Vec::new(),
     }
 }
 

@@ -59,6 +59,9 @@ impl Device {
             backends: backends.iter().map(with_port).collect(),
             no_backend: NoBackend::Reject,
             idle_timeout: Duration::from_secs(300),
+            source_ranges: Vec::new(),
+            affinity: None,
+            full_nat: Vec::new(),
         };
         self.plane.add_vip(vip)?;
         for (port, protocol) in [(80, Protocol::Tcp), (53, Protocol::Udp)] {
