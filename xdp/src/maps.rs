@@ -16,6 +16,7 @@ use sluice_xdp_abi::program::{
     Backend, Control, Endpoint, EndpointKey, MaglevTable, Service, ServiceKey,
 };
 
+use crate::batch;
 use crate::error::{MapFailure, OpenError};
 use crate::shared::{Plain, Shared};
 
@@ -116,6 +117,17 @@ impl<V: Plain> Table<V> {
         self.map.set(index, Shared(*value), 0).map_err(failure(self.name))
     }
 
+    /// Every element, by index.
+    pub(crate) fn all(&self) -> Result<Vec<V>, MapFailure>
+    where
+        V: Default,
+    {
+        let mut all = Vec::with_capacity(self.map.len() as usize);
+        batch::for_each(self.map.map().fd().as_fd(), |_: &u32, value: &V| all.push(*value))
+            .map_err(|error| failure(self.name)(error.into()))?;
+        Ok(all)
+    }
+
     /// Number of elements.
     pub(crate) fn len(&self) -> u32 {
         self.map.len()
@@ -155,11 +167,15 @@ impl<K: Plain, V: Plain> Set<K, V> {
     }
 
     /// Everything in the map, in no order.
-    pub(crate) fn entries(&self) -> Result<Vec<(K, V)>, MapFailure> {
-        self.map
-            .iter()
-            .map(|entry| entry.map(|(key, value)| (key.0, value.0)).map_err(failure(self.name)))
-            .collect()
+    pub(crate) fn entries(&self) -> Result<Vec<(K, V)>, MapFailure>
+    where
+        K: Default,
+        V: Default,
+    {
+        let mut entries = Vec::new();
+        batch::for_each(self.fd(), |key: &K, value: &V| entries.push((*key, *value)))
+            .map_err(|error| failure(self.name)(error.into()))?;
+        Ok(entries)
     }
 }
 

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use sluice_xdp_abi::limits::MAX_BACKENDS;
 use sluice_xdp_abi::program::{Backend as Entry, NO_TABLE, Service};
 
 use crate::DataPlane;
@@ -42,16 +41,8 @@ impl DataPlane {
     }
 
     fn used_backends(&self) -> Result<Vec<(u16, Entry)>, MapFailure> {
-        let mut used = Vec::new();
-        for id in 1..MAX_BACKENDS {
-            let entry = self.maps.backends.get(id)?;
-            if let Ok(id) = u16::try_from(id)
-                && entry.used != 0
-            {
-                used.push((id, entry));
-            }
-        }
-        Ok(used)
+        let entries = (0..=u16::MAX).zip(self.maps.backends.all()?);
+        Ok(entries.skip(1).filter(|(_, entry)| entry.used != 0).collect())
     }
 
     /// Rebuilds the index from adopted maps, and finishes what a killed process may have left half done: backends

@@ -24,7 +24,7 @@ impl DataPlane {
         }
         let now_ns = coarse_now_ns()?;
         // Before the flows: a port is claimed first and its flow entered a moment later.
-        let claimed = self.claimed_ports()?;
+        let claimed = self.maps.nats.entries()?;
         let mut under_nat: HashMap<FlowKey, Flow> = HashMap::new();
         let mut live = 0;
         let mut expired: Vec<FlowKey> = Vec::new();
@@ -52,15 +52,6 @@ impl DataPlane {
         self.free_ports(&claimed, &under_nat)?;
         self.live_flows = live;
         Ok(live)
-    }
-
-    fn claimed_ports(&self) -> Result<Vec<(NatKey, NatClient)>, SweepError> {
-        let mut claimed = Vec::new();
-        batch::for_each(self.maps.nats.fd(), |key: &NatKey, client: &NatClient| {
-            claimed.push((*key, *client));
-        })
-        .map_err(SweepError::Read)?;
-        Ok(claimed)
     }
 
     /// Frees source ports whose flow is over, has another port or went to another backend.
