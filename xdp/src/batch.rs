@@ -1,4 +1,4 @@
-//! Reading a hash map in batches (Linux 5.6): a million flows in a few hundred system calls instead of two million.
+//! Reading maps in batches (Linux 5.6): a million flows in a few hundred system calls instead of two million.
 #![expect(unsafe_code, reason = "aya has no call for it, and bpf(2) takes pointers")]
 
 use std::io;
@@ -9,7 +9,7 @@ use crate::shared::Plain;
 /// `BPF_MAP_LOOKUP_BATCH` of linux/bpf.h.
 const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
 
-/// Elements per call. The kernel wants room for its fullest bucket at least.
+/// Elements per call. The kernel wants room for a hash map's fullest bucket at least.
 const BATCH: usize = 4096;
 
 /// The `batch` member of `union bpf_attr`.
@@ -26,14 +26,15 @@ struct Attributes {
     flags: u64,
 }
 
-/// Calls `each` for every element. Elements that come or go meanwhile may be missed or seen twice.
+/// Calls `each` for every element of a hash map or an array, whose key is its index. Elements that come or go meanwhile
+/// may be missed or seen twice.
 pub(crate) fn for_each<K: Plain + Default, V: Plain + Default>(
     map: BorrowedFd<'_>,
     mut each: impl FnMut(&K, &V),
 ) -> io::Result<()> {
     let mut keys = vec![K::default(); BATCH];
     let mut values = vec![V::default(); BATCH];
-    // The position is opaque; for a hash map it is a bucket's number.
+    // The position is opaque: a bucket's number for a hash map, an index for an array.
     let (mut position, mut next) = (0u64, 0u64);
     let mut is_first = true;
     loop {

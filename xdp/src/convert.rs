@@ -3,10 +3,14 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use aya::maps::lpm_trie::Key;
+use ipnet::IpNet;
 use sluice_xdp_abi as abi;
 use sluice_xdp_abi::address::Address;
+use sluice_xdp_abi::prefix::{LIST_BITS, MAPPED_BITS, PrefixKey};
 use sluice_xdp_abi::program::{EndpointKey, ServiceKey};
 
+use crate::shared::Shared;
 use crate::types::{Counters, Frontend, NextHop, NoBackend, Protocol, Traffic};
 
 const TCP: u16 = 6;
@@ -23,6 +27,28 @@ pub(crate) fn ip(address: &Address) -> IpAddr {
     let v6 = Ipv6Addr::from(address.octets());
     // An IPv6 VIP in ::ffff:0:0/96 cannot exist on a wire (RFC 4291 section 2.5.5.2), so nothing is mistaken.
     if address.is_v4() { v6.to_canonical() } else { IpAddr::V6(v6) }
+}
+
+/// A prefix of a list as the trie finds it.
+pub(crate) fn prefix_key(list: u16, net: &IpNet) -> Key<Shared<PrefixKey>> {
+    let (family, bits) = match net {
+        IpNet::V4(_) => (4, MAPPED_BITS),
+        IpNet::V6(_) => (6, 0),
+    };
+    let bits = LIST_BITS + bits + u32::from(net.prefix_len());
+    Key::new(bits, Shared(PrefixKey { list, family, address: address(net.network()) }))
+}
+
+/// The inverse of [`prefix_key`]; `None` for what it never makes.
+pub(crate) fn prefix(key: &Key<Shared<PrefixKey>>) -> Option<IpNet> {
+    let Shared(data) = key.data();
+    let bits = key.prefix_len().checked_sub(LIST_BITS)?;
+    let v6 = Ipv6Addr::from(data.address.octets());
+    let (network, bits) = match data.family {
+        4 => (IpAddr::V4(v6.to_ipv4_mapped()?), bits.checked_sub(MAPPED_BITS)?),
+        _ => (IpAddr::V6(v6), bits),
+    };
+    IpNet::new(network, u8::try_from(bits).ok()?).ok()
 }
 
 fn protocol_number(protocol: Protocol) -> u16 {
@@ -115,6 +141,26 @@ mod tests {
             let wanted: IpAddr = text.parse().unwrap();
             assert_eq!(ip(&address(wanted)), wanted);
         }
+    }
+
+    #[test]
+    fn prefixes_come_back() {
+        for text in [
+            "0.0.0.0/0",
+            "::/0",
+            "10.0.0.0/8",
+            "192.0.2.7/32",
+            "2001:db8::/32",
+            "::1/128",
+            "::ffff:0:0/96",
+            "::ffff:10.0.0.0/104",
+        ] {
+            let net: IpNet = text.parse().unwrap();
+            assert_eq!(prefix(&prefix_key(3, &net)), Some(net), "{text}");
+        }
+        let v4 = prefix_key(3, &"0.0.0.0/0".parse().unwrap());
+        let asked = PrefixKey::new(3, address("10.0.0.1".parse().unwrap()));
+        assert_eq!(v4.data().0.family, asked.family);
     }
 
     #[test]

@@ -147,6 +147,12 @@ pub enum ProgramError {
     /// [`limits::MAX_SERVICES_PER_ENDPOINT`] share this one.
     #[error("more than {limit} frontends share the backend {0}", limit = limits::MAX_SERVICES_PER_ENDPOINT)]
     EndpointShared(SocketAddr),
+    /// [`limits::MAX_PREFIXES`] are in use.
+    #[error(
+        "more than {} prefixes in the source ranges and full NAT lists of all frontends, equal lists counted once",
+        limits::MAX_PREFIXES
+    )]
+    TooManyPrefixes,
     /// An IPv4 VIP with an IPv6 backend or the other way round.
     #[error("the backend {backend} is not of the family of the VIP {vip}")]
     FamilyMismatch {
@@ -155,9 +161,6 @@ pub enum ProgramError {
         /// The backend.
         backend: SocketAddr,
     },
-    /// Serving it without what it asks for would let in whom it keeps out, or break what it promises.
-    #[error("{0} are not served by this data plane yet; leave them out")]
-    Unserved(&'static str),
     /// A map of ours.
     #[error(transparent)]
     Map(#[from] MapFailure),

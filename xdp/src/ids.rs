@@ -60,6 +60,11 @@ impl Queue {
     pub(crate) fn put_back(&mut self, id: u16) {
         self.0.push_back(id);
     }
+
+    /// How many [`Queue::take`] can still give.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
 }
 
 #[cfg(test)]

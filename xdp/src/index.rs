@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
+use ipnet::IpNet;
 use sluice_xdp_abi::limits::{MAX_BACKENDS, MAX_SERVICES, MAX_TABLES};
 
 use crate::ids::{Ids, Queue};
+use crate::lists::Lists;
 use crate::types::{Frontend, Program};
 
 /// All frontends, and which identifiers are free.
@@ -15,6 +17,7 @@ pub(crate) struct Index {
     pub(crate) service_ids: Ids,
     pub(crate) backend_ids: Ids,
     pub(crate) tables: Queue,
+    pub(crate) lists: Lists,
 }
 
 /// One frontend as the maps hold it.
@@ -23,6 +26,10 @@ pub(crate) struct Held {
     pub(crate) id: u16,
     /// `None` while no backend has weight.
     pub(crate) table: Option<u16>,
+    /// Number of the list of its source ranges.
+    pub(crate) source_list: u16,
+    /// Number of the list of its clients under full NAT.
+    pub(crate) full_nat_list: u16,
     /// Normalised: sorted, without duplicates.
     pub(crate) program: Program,
     /// Identifiers by address.
@@ -33,13 +40,18 @@ pub(crate) struct Held {
 
 impl Default for Index {
     fn default() -> Self {
-        Self::new(BTreeMap::new())
+        Self::new(BTreeMap::new(), BTreeMap::new())
     }
 }
 
 impl Index {
-    /// Takes these services' identifiers as used.
-    pub(crate) fn new(services: BTreeMap<Frontend, Held>) -> Self {
+    /// Takes the identifiers of these services and lists as used.
+    pub(crate) fn new(
+        services: BTreeMap<Frontend, Held>,
+        lists: BTreeMap<u16, Vec<IpNet>>,
+    ) -> Self {
+        let uses = services.values().flat_map(|held| [held.source_list, held.full_nat_list]);
+        let lists = Lists::new(lists, uses);
         let ids = services.values().map(|held| u32::from(held.id)).collect();
         let backends: BTreeSet<u32> = services
             .values()
@@ -53,6 +65,7 @@ impl Index {
             service_ids: Ids::new(0, MAX_SERVICES, &ids),
             backend_ids: Ids::new(1, MAX_BACKENDS, &backends),
             tables: Queue::new(table_limit, &tables),
+            lists,
             services,
         }
     }

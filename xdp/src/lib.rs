@@ -13,11 +13,13 @@ mod error;
 mod ids;
 mod index;
 mod links;
+mod lists;
 pub mod maglev;
 mod maps;
 mod next_hops;
 mod open;
 mod pins;
+mod prefixes;
 mod programs;
 mod read_back;
 mod shared;
@@ -30,6 +32,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use aya::Ebpf;
+use sluice_xdp_abi::filter::Filter;
 use sluice_xdp_abi::program::Control;
 
 pub use error::{
@@ -51,6 +54,10 @@ pub struct DataPlane {
     adopted: bool,
     links: BTreeMap<u32, AttachMode>,
     vips: BTreeSet<IpAddr>,
+    /// As the kernel holds it.
+    filter: Box<Filter>,
+    /// It may have bits of what is gone.
+    is_filter_stale: bool,
     index: index::Index,
     next_hops: BTreeMap<IpAddr, NextHop>,
     live_flows: u64,

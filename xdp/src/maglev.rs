@@ -108,7 +108,10 @@ impl Turns {
         // One lap is enough for a prime size; the bound keeps any other from hanging the daemon.
         for _ in 0..size {
             let slot = table.get_mut(self.next as usize);
-            self.next = ((u64::from(self.next) + u64::from(self.skip)) % u64::from(size)) as u32;
+            // Both are below the size, so this is the remainder, without the division that was most of the work.
+            let sum = u64::from(self.next) + u64::from(self.skip);
+            let size = u64::from(size);
+            self.next = (if sum < size { sum } else { sum - size }) as u32;
             if let Some(slot) = slot
                 && *slot == FREE
             {

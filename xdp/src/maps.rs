@@ -3,16 +3,20 @@
 use std::os::fd::{AsFd as _, BorrowedFd};
 
 use aya::Ebpf;
+use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, IterableMap as _, MapData, MapError};
 use sluice_xdp_abi::address::Address;
 use sluice_xdp_abi::counter::{CpuState, Traffic};
 use sluice_xdp_abi::filter::Filter;
 use sluice_xdp_abi::flow::{Flow, FlowKey, NextHop};
 use sluice_xdp_abi::names;
+use sluice_xdp_abi::nat::{NatClient, NatKey};
+use sluice_xdp_abi::prefix::PrefixKey;
 use sluice_xdp_abi::program::{
     Backend, Control, Endpoint, EndpointKey, MaglevTable, Service, ServiceKey,
 };
 
+use crate::batch;
 use crate::error::{MapFailure, OpenError};
 use crate::shared::{Plain, Shared};
 
@@ -27,6 +31,8 @@ pub(crate) struct Maps {
     pub(crate) backends: Table<Backend>,
     pub(crate) next_hops: Table<NextHop>,
     pub(crate) endpoints: Set<EndpointKey, Endpoint>,
+    pub(crate) prefixes: Trie<PrefixKey>,
+    pub(crate) nats: Set<NatKey, NatClient>,
     pub(crate) links: Set<u32, u32>,
     pub(crate) flows: Set<FlowKey, Flow>,
     pub(crate) cpus: Table<CpuState>,
@@ -46,6 +52,12 @@ pub(crate) struct Set<K: Plain, V: Plain> {
     map: HashMap<MapData, Shared<K>, Shared<V>>,
 }
 
+/// A trie of longest prefixes. That a key is there says everything.
+pub(crate) struct Trie<K: Plain> {
+    name: &'static str,
+    map: LpmTrie<MapData, Shared<K>, Shared<u32>>,
+}
+
 // === impl Maps ===
 
 impl Maps {
@@ -61,12 +73,27 @@ impl Maps {
             backends: Table::take(bpf, names::BACKENDS)?,
             next_hops: Table::take(bpf, names::NEXT_HOPS)?,
             endpoints: Set::take(bpf, names::ENDPOINTS)?,
+            prefixes: Trie::take(bpf, names::PREFIXES)?,
+            nats: Set::take(bpf, names::NATS)?,
             links: Set::take(bpf, names::LINKS)?,
             flows: Set::take(bpf, names::FLOWS)?,
             cpus: Table::take(bpf, names::CPUS)?,
             traffic: Table::take(bpf, names::TRAFFIC)?,
             retired: Table::take(bpf, names::RETIRED)?,
         })
+    }
+}
+
+/// A key that is gone already is fine; an LRU map forgets by itself.
+fn removed(name: &'static str, result: Result<(), MapError>) -> Result<(), MapFailure> {
+    match result {
+        Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
+        Err(MapError::SyscallError(error))
+            if error.io_error.raw_os_error() == Some(libc::ENOENT) =>
+        {
+            Ok(())
+        }
+        Err(error) => Err(failure(name)(error)),
     }
 }
 
@@ -90,6 +117,17 @@ impl<V: Plain> Table<V> {
         self.map.set(index, Shared(*value), 0).map_err(failure(self.name))
     }
 
+    /// Every element, by index.
+    pub(crate) fn all(&self) -> Result<Vec<V>, MapFailure>
+    where
+        V: Default,
+    {
+        let mut all = Vec::with_capacity(self.map.len() as usize);
+        batch::for_each(self.map.map().fd().as_fd(), |_: &u32, value: &V| all.push(*value))
+            .map_err(|error| failure(self.name)(error.into()))?;
+        Ok(all)
+    }
+
     /// Number of elements.
     pub(crate) fn len(&self) -> u32 {
         self.map.len()
@@ -98,7 +136,7 @@ impl<V: Plain> Table<V> {
 
 // === impl Set ===
 
-impl Set<FlowKey, Flow> {
+impl<K: Plain, V: Plain> Set<K, V> {
     /// For calls that aya does not have.
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.map.map().fd().as_fd()
@@ -123,24 +161,43 @@ impl<K: Plain, V: Plain> Set<K, V> {
         self.map.insert(Shared(*key), Shared(*value), 0).map_err(failure(self.name))
     }
 
-    /// Removes a key; one that is gone already (an LRU map forgets by itself) is fine.
+    /// Removes a key; one that is gone already is fine.
     pub(crate) fn remove(&mut self, key: &K) -> Result<(), MapFailure> {
-        match self.map.remove(&Shared(*key)) {
-            Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
-            Err(MapError::SyscallError(error))
-                if error.io_error.raw_os_error() == Some(libc::ENOENT) =>
-            {
-                Ok(())
-            }
-            Err(error) => Err(failure(self.name)(error)),
-        }
+        removed(self.name, self.map.remove(&Shared(*key)))
     }
 
     /// Everything in the map, in no order.
-    pub(crate) fn entries(&self) -> Result<Vec<(K, V)>, MapFailure> {
-        self.map
-            .iter()
-            .map(|entry| entry.map(|(key, value)| (key.0, value.0)).map_err(failure(self.name)))
-            .collect()
+    pub(crate) fn entries(&self) -> Result<Vec<(K, V)>, MapFailure>
+    where
+        K: Default,
+        V: Default,
+    {
+        let mut entries = Vec::new();
+        batch::for_each(self.fd(), |key: &K, value: &V| entries.push((*key, *value)))
+            .map_err(|error| failure(self.name)(error.into()))?;
+        Ok(entries)
+    }
+}
+
+// === impl Trie ===
+
+impl<K: Plain> Trie<K> {
+    fn take(bpf: &mut Ebpf, name: &'static str) -> Result<Self, OpenError> {
+        let map = bpf.take_map(name).ok_or(OpenError::Incomplete(name))?;
+        Ok(Self { name, map: LpmTrie::try_from(map).map_err(failure(name))? })
+    }
+
+    pub(crate) fn insert(&mut self, key: &Key<Shared<K>>, value: u32) -> Result<(), MapFailure> {
+        self.map.insert(key, Shared(value), 0).map_err(failure(self.name))
+    }
+
+    /// Removes a key; one that is gone already is fine.
+    pub(crate) fn remove(&mut self, key: &Key<Shared<K>>) -> Result<(), MapFailure> {
+        removed(self.name, self.map.remove(key))
+    }
+
+    /// Every key, in no order.
+    pub(crate) fn keys(&self) -> Result<Vec<Key<Shared<K>>>, MapFailure> {
+        self.map.keys().map(|key| key.map_err(failure(self.name))).collect()
     }
 }

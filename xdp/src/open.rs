@@ -3,12 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use aya::maps::lpm_trie::Key;
 use aya::maps::{Array, Map, MapData, MapInfo};
 use aya::programs::Xdp;
 use aya::{Ebpf, EbpfLoader};
 use nix::time::{ClockId, clock_getres};
+use sluice_xdp_abi::affinity::{Affinity, AffinityKey};
 use sluice_xdp_abi::counter::{CpuState, Traffic};
+use sluice_xdp_abi::filter::Filter;
 use sluice_xdp_abi::flow::{CacheEntryV4, CacheEntryV6, Flow, FlowKey};
+use sluice_xdp_abi::nat::{NatClient, NatKey};
+use sluice_xdp_abi::prefix::PrefixKey;
 use sluice_xdp_abi::program::{Backend, Control, Endpoint, EndpointKey, MaglevTable, Service};
 use sluice_xdp_abi::{ABI_VERSION, limits, names};
 
@@ -72,6 +77,8 @@ impl DataPlane {
             adopted,
             links: BTreeMap::new(),
             vips: BTreeSet::new(),
+            filter: Box::new(Filter::EMPTY),
+            is_filter_stale: false,
             index: Index::default(),
             next_hops: BTreeMap::new(),
             live_flows: 0,
@@ -92,6 +99,7 @@ impl DataPlane {
 
     /// Reads back what the maps hold and writes what this version adds.
     fn take_over(&mut self) -> Result<(), OpenError> {
+        *self.filter = self.maps.filter.get(0)?;
         self.vips = self.read_vips()?;
         self.read_index()?;
         self.read_links()?;
@@ -155,6 +163,8 @@ fn fits(pin_dir: &Path, name: &str) -> bool {
         names::BACKENDS => size_of::<Backend>(),
         names::ENDPOINTS => size_of::<Endpoint>(),
         names::FLOWS => size_of::<Flow>(),
+        names::AFFINITIES => size_of::<Affinity>(),
+        names::NATS => size_of::<NatClient>(),
         names::CACHE_V4 => size_of::<CacheEntryV4>(),
         names::CACHE_V6 => size_of::<CacheEntryV6>(),
         names::CPUS => size_of::<CpuState>(),
@@ -164,6 +174,9 @@ fn fits(pin_dir: &Path, name: &str) -> bool {
     let key_size = match name {
         names::FLOWS => size_of::<FlowKey>(),
         names::ENDPOINTS => size_of::<EndpointKey>(),
+        names::PREFIXES => size_of::<Key<PrefixKey>>(),
+        names::AFFINITIES => size_of::<AffinityKey>(),
+        names::NATS => size_of::<NatKey>(),
         _ => 0,
     };
     let is = |size: u32, wanted: usize| wanted == 0 || usize::try_from(size) == Ok(wanted);

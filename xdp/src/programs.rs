@@ -6,9 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use sluice_xdp_abi::counter::Traffic;
 use sluice_xdp_abi::limits::{MAGLEV_SLOTS, MAX_BACKENDS_PER_SERVICE, MAX_SERVICES_PER_ENDPOINT};
+use sluice_xdp_abi::prefix::NO_LIST;
 use sluice_xdp_abi::program::{Backend as Entry, Endpoint, MaglevTable, NO_TABLE, Service};
 
 use crate::convert::{
@@ -17,7 +19,7 @@ use crate::convert::{
 use crate::error::{MapFailure, ProgramError};
 use crate::index::Held;
 use crate::types::{Backend, Frontend, Program};
-use crate::{DataPlane, maglev};
+use crate::{DataPlane, lists, maglev};
 
 const _: () = assert!(maglev::is_prime(MAGLEV_SLOTS));
 
@@ -39,10 +41,12 @@ impl DataPlane {
             return Ok(());
         }
         self.check_limits(&frontend, &wanted, held.as_ref())?;
+        let is_new = held.is_none();
         let mut next = match held {
             Some(held) => held,
             None => self.new_service(&frontend, &wanted)?,
         };
+        let old_lists = self.write_lists(&mut next, &wanted)?;
         let before = std::mem::replace(&mut next.program, wanted);
         self.write_backends(&frontend, &mut next)?;
         let old_table = self.write_table(&mut next, &before)?;
@@ -51,15 +55,19 @@ impl DataPlane {
         if let Some(old_table) = old_table {
             self.index.tables.put_back(old_table);
         }
+        old_lists.into_iter().try_for_each(|list| self.put_list_back(list))?;
         let gone = absent(&next);
+        self.is_filter_stale |= !gone.is_empty();
         for address in &gone {
             if let Some(id) = next.backends.remove(address) {
                 self.free_backend(&frontend, next.id, *address, id)?;
             }
         }
         self.index.services.insert(frontend, next);
-        self.rebuild_filter()?;
-        self.flush_cache()?;
+        // Nothing is cached of a frontend that was not there.
+        if !is_new {
+            self.flush_cache()?;
+        }
         Ok(())
     }
 
@@ -79,9 +87,12 @@ impl DataPlane {
         if let Some(table) = held.table {
             self.index.tables.put_back(table);
         }
+        for list in [held.source_list, held.full_nat_list] {
+            self.put_list_back(list)?;
+        }
         self.index.service_ids.put_back(u32::from(held.id));
         self.index.services.remove(frontend);
-        self.rebuild_filter()?;
+        self.is_filter_stale = true;
         self.flush_cache()?;
         Ok(())
     }
@@ -94,6 +105,9 @@ impl DataPlane {
     ) -> Result<(), ProgramError> {
         if held.is_none() && self.index.service_ids.free() == 0 {
             return Err(ProgramError::TooManyFrontends);
+        }
+        if !self.index.lists.has_room_for(&[&wanted.source_ranges, &wanted.full_nat]) {
+            return Err(ProgramError::TooManyPrefixes);
         }
         let weighted = wanted.backends.iter().filter(|backend| backend.weight > 0).count();
         if weighted > MAX_BACKENDS_PER_SERVICE as usize {
@@ -121,7 +135,18 @@ impl DataPlane {
         self.maps.retired.set(id, &Traffic::default())?;
         let id = u16::try_from(id).map_err(|_| ProgramError::TooManyFrontends)?;
         let program = Program { backends: Vec::new(), ..wanted.clone() };
-        Ok(Held { id, table: None, program, backends: BTreeMap::new() })
+        let (source_list, full_nat_list) = (NO_LIST, NO_LIST);
+        Ok(Held { id, table: None, source_list, full_nat_list, program, backends: BTreeMap::new() })
+    }
+
+    /// Has the wanted lists in the maps; returns those that are no longer needed after the service's change.
+    fn write_lists(&mut self, next: &mut Held, wanted: &Program) -> Result<[u16; 2], ProgramError> {
+        let source_list = self.take_list(&wanted.source_ranges)?;
+        let full_nat_list = self.take_list(&wanted.full_nat)?;
+        Ok([
+            std::mem::replace(&mut next.source_list, source_list),
+            std::mem::replace(&mut next.full_nat_list, full_nat_list),
+        ])
     }
 
     /// Gives new backends an identifier, and everyone its weight.
@@ -226,13 +251,15 @@ impl DataPlane {
         frontend: &Frontend,
         next: &Held,
     ) -> Result<(), MapFailure> {
-        self.open_filter(frontend, next)?;
+        self.open_filter(&frontend.vip, next.backends.keys())?;
         let service = Service {
             id: next.id,
             table: next.table.unwrap_or(NO_TABLE),
             no_backend: no_backend(next.program.no_backend),
             idle_timeout_s: seconds(next.program.idle_timeout),
-            reserved: 0,
+            affinity_s: next.program.affinity.map_or(0, seconds),
+            source_list: next.source_list,
+            full_nat_list: next.full_nat_list,
         };
         self.maps.services.insert(&service_key(frontend), &service)
     }
@@ -260,14 +287,6 @@ const EMPTY: Endpoint = Endpoint { count: 0, services: [0; MAX_SERVICES_PER_ENDP
 
 /// Backends sorted and unique by address, of the VIP's family; whole seconds.
 fn normalise(frontend: &Frontend, program: &Program) -> Result<Program, ProgramError> {
-    let unserved = [
-        ("source ranges", !program.source_ranges.is_empty()),
-        ("session affinity and its time-out", program.affinity.is_some()),
-        ("full NAT prefixes", !program.full_nat.is_empty()),
-    ];
-    if let Some((what, _)) = unserved.into_iter().find(|(_, asked)| *asked) {
-        return Err(ProgramError::Unserved(what));
-    }
     let mut backends = BTreeMap::new();
     for Backend { address, weight } in &program.backends {
         let address = plain_socket(*address);
@@ -280,11 +299,15 @@ fn normalise(frontend: &Frontend, program: &Program) -> Result<Program, ProgramE
     Ok(Program {
         backends: backends.collect(),
         no_backend: program.no_backend,
-        idle_timeout: std::time::Duration::from_secs(seconds(program.idle_timeout).into()),
-        source_ranges: program.source_ranges.clone(),
-        affinity: program.affinity,
-        full_nat: program.full_nat.clone(),
+        idle_timeout: whole_seconds(program.idle_timeout),
+        source_ranges: lists::normalise(&program.source_ranges),
+        affinity: program.affinity.map(whole_seconds),
+        full_nat: lists::normalise(&program.full_nat),
     })
+}
+
+fn whole_seconds(duration: Duration) -> Duration {
+    Duration::from_secs(seconds(duration).into())
 }
 
 /// What decides a table.
@@ -314,8 +337,6 @@ pub(crate) fn table_of(held: &Held) -> Option<MaglevTable> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::types::{NoBackend, Protocol};
 
@@ -332,7 +353,7 @@ mod tests {
             no_backend: NoBackend::Reject,
             idle_timeout: Duration::from_millis(1500),
             source_ranges: Vec::new(),
-            affinity: None,
+            affinity: Some(Duration::ZERO),
             full_nat: Vec::new(),
         }
     }
@@ -343,6 +364,7 @@ mod tests {
         let normal = normalise(&frontend("203.0.113.1"), &wanted).unwrap();
         assert_eq!(normal.backends, program(&[("10.0.0.1:80", 3), ("10.0.0.2:80", 2)]).backends);
         assert_eq!(normal.idle_timeout, Duration::from_secs(2));
+        assert_eq!(normal.affinity, Some(Duration::from_secs(1)));
         let mixed = normalise(&frontend("2001:db8::1"), &wanted);
         assert!(matches!(mixed, Err(ProgramError::FamilyMismatch { .. })));
     }
@@ -352,7 +374,8 @@ mod tests {
         let program = program(&[("10.0.0.1:80", 1), ("10.0.0.2:80", 0)]);
         let ids = [("10.0.0.1:80", 7), ("10.0.0.2:80", 9)];
         let backends = ids.map(|(text, id)| (text.parse().unwrap(), id)).into();
-        let mut held = Held { id: 0, table: None, program, backends };
+        let mut held =
+            Held { id: 0, table: None, source_list: 0, full_nat_list: 0, program, backends };
         assert!(table_of(&held).unwrap().slots.iter().all(|id| *id == 7));
         held.program.backends.remove(0);
         assert_eq!(table_of(&held), None);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use sluice_xdp_abi::limits::MAX_BACKENDS;
+use ipnet::IpNet;
 use sluice_xdp_abi::program::{Backend as Entry, NO_TABLE, Service};
 
 use crate::DataPlane;
@@ -21,34 +21,28 @@ impl DataPlane {
     /// # Errors
     /// When the kernel refuses to read a map.
     pub fn programs(&self) -> Result<BTreeMap<Frontend, Program>, ProgramError> {
-        let services = self.read_services()?;
+        let services = self.read_services(&self.read_lists()?)?;
         Ok(services.into_iter().map(|(frontend, held)| (frontend, held.program)).collect())
     }
 
-    fn read_services(&self) -> Result<BTreeMap<Frontend, Held>, MapFailure> {
+    fn read_services(
+        &self,
+        lists: &BTreeMap<u16, Vec<IpNet>>,
+    ) -> Result<BTreeMap<Frontend, Held>, MapFailure> {
         let mut by_service: BTreeMap<u16, Vec<(u16, Entry)>> = BTreeMap::new();
         for (id, entry) in self.used_backends()? {
             by_service.entry(entry.service).or_default().push((id, entry));
         }
-        let services = self.maps.services.entries()?;
-        let held = services.iter().filter_map(|(key, service)| {
+        let held = self.maps.services.entries()?.into_iter().filter_map(|(key, service)| {
             let backends = by_service.get(&service.id).map_or(&[][..], Vec::as_slice);
-            Some((frontend(key)?, held(service, backends)))
+            Some((frontend(&key)?, held(&service, backends, lists)))
         });
         Ok(held.collect())
     }
 
     fn used_backends(&self) -> Result<Vec<(u16, Entry)>, MapFailure> {
-        let mut used = Vec::new();
-        for id in 1..MAX_BACKENDS {
-            let entry = self.maps.backends.get(id)?;
-            if let Ok(id) = u16::try_from(id)
-                && entry.used != 0
-            {
-                used.push((id, entry));
-            }
-        }
-        Ok(used)
+        let entries = (0..=u16::MAX).zip(self.maps.backends.all()?);
+        Ok(entries.skip(1).filter(|(_, entry)| entry.used != 0).collect())
     }
 
     /// Rebuilds the index from adopted maps, and finishes what a killed process may have left half done: backends
@@ -57,7 +51,8 @@ impl DataPlane {
         if !self.adopted {
             return Ok(());
         }
-        let services = self.read_services()?;
+        let mut lists = self.read_lists()?;
+        let services = self.read_services(&lists)?;
         let owned: std::collections::BTreeSet<u16> =
             services.values().map(|held| held.id).collect();
         for (id, entry) in self.used_backends()? {
@@ -68,7 +63,10 @@ impl DataPlane {
             }
             self.adopt_next_hop(id, &entry)?;
         }
-        self.index = Index::new(services);
+        self.remove_stray_lists(&mut lists, |id| {
+            services.values().any(|held| held.source_list == id || held.full_nat_list == id)
+        })?;
+        self.index = Index::new(services, lists);
         for (frontend, held) in self.index.services.clone() {
             self.repair(&frontend, held)?;
         }
@@ -126,7 +124,9 @@ impl DataPlane {
     }
 }
 
-fn held(service: &Service, backends: &[(u16, Entry)]) -> Held {
+fn held(service: &Service, backends: &[(u16, Entry)], lists: &BTreeMap<u16, Vec<IpNet>>) -> Held {
+    let prefixes = |id: u16| lists.get(&id).cloned().unwrap_or_default();
+    let seconds = |s: u32| Duration::from_secs(s.into());
     let ids: BTreeMap<_, _> = backends.iter().map(|(id, entry)| (socket(entry), *id)).collect();
     let weights: BTreeMap<_, _> =
         backends.iter().map(|(_, entry)| (socket(entry), entry.weight)).collect();
@@ -134,13 +134,15 @@ fn held(service: &Service, backends: &[(u16, Entry)]) -> Held {
     Held {
         id: service.id,
         table: (service.table != NO_TABLE).then_some(service.table),
+        source_list: service.source_list,
+        full_nat_list: service.full_nat_list,
         program: Program {
             backends: backends.collect(),
             no_backend: no_backend_policy(service.no_backend),
-            idle_timeout: Duration::from_secs(service.idle_timeout_s.into()),
-            source_ranges: Vec::new(),
-            affinity: None,
-            full_nat: Vec::new(),
+            idle_timeout: seconds(service.idle_timeout_s),
+            source_ranges: prefixes(service.source_list),
+            affinity: (service.affinity_s != 0).then(|| seconds(service.affinity_s)),
+            full_nat: prefixes(service.full_nat_list),
         },
         backends: ids,
     }

@@ -8,6 +8,8 @@ use sluice_xdp_abi::address::Address;
 use sluice_xdp_abi::counter::{CpuState, Traffic};
 use sluice_xdp_abi::filter::Filter;
 use sluice_xdp_abi::flow::{Flow, FlowKey, NextHop};
+use sluice_xdp_abi::nat::{NatClient, NatKey};
+use sluice_xdp_abi::prefix::PrefixKey;
 use sluice_xdp_abi::program::{
     Backend, Control, Endpoint, EndpointKey, MaglevTable, Service, ServiceKey,
 };
@@ -28,6 +30,7 @@ macro_rules! plain {
 }
 plain!(Address, CpuState, Traffic, Filter, Flow, FlowKey, NextHop, Backend, Control);
 plain!(Endpoint, EndpointKey, MaglevTable, Service, ServiceKey, u32);
+plain!(NatClient, NatKey, PrefixKey);
 
 /// What aya's maps take.
 #[derive(Clone, Copy, Debug)]

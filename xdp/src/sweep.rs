@@ -1,31 +1,44 @@
 //! Expiry of idle flows. The kernel program expires a flow it meets; this is for those it does not meet again.
 
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 
 use nix::time::{ClockId, clock_gettime};
 use sluice_xdp_abi::flow::{Flow, FlowKey};
+use sluice_xdp_abi::nat::{NatClient, NatKey};
+use sluice_xdp_abi::program::Backend;
 
-use crate::error::SweepError;
+use crate::error::{MapFailure, SweepError};
 use crate::{DataPlane, batch};
 
 // === impl DataPlane ===
 
 impl DataPlane {
-    /// Expires idle flows; called every few seconds by the daemon's loop. Returns the live count.
+    /// Expires idle flows and frees what they held; called every few seconds by the daemon's loop. Returns the live count.
     ///
     /// # Errors
     /// When the flow table cannot be read or changed.
     pub fn sweep(&mut self) -> Result<u64, SweepError> {
+        if self.is_filter_stale {
+            self.rebuild_filter()?;
+        }
         let now_ns = coarse_now_ns()?;
+        // Before the flows: a port is claimed first and its flow entered a moment later.
+        let claimed = self.maps.nats.entries()?;
+        let mut under_nat: HashMap<FlowKey, Flow> = HashMap::new();
         let mut live = 0;
         let mut expired: Vec<FlowKey> = Vec::new();
         let fd = self.maps.flows.fd();
-        batch::for_each(
-            fd,
-            |key: &FlowKey, flow: &Flow| {
-                if flow.is_expired(now_ns) { expired.push(*key) } else { live += 1 }
-            },
-        )
+        batch::for_each(fd, |key: &FlowKey, flow: &Flow| {
+            if flow.is_expired(now_ns) {
+                expired.push(*key);
+                return;
+            }
+            live += 1;
+            if flow.nat_port_be != 0 {
+                under_nat.insert(*key, *flow);
+            }
+        })
         .map_err(SweepError::Read)?;
         for key in &expired {
             // It may have come back since; the read is not atomic with the removal, but a flow that is refreshed in
@@ -36,8 +49,68 @@ impl DataPlane {
                 None => {}
             }
         }
+        self.free_ports(&claimed, &under_nat)?;
         self.live_flows = live;
         Ok(live)
+    }
+
+    /// Frees source ports whose flow is over, has another port or went to another backend.
+    fn free_ports(
+        &mut self,
+        claimed: &[(NatKey, NatClient)],
+        flows: &HashMap<FlowKey, Flow>,
+    ) -> Result<(), MapFailure> {
+        let mut backends: BTreeMap<u32, Backend> = BTreeMap::new();
+        for (key, client) in claimed {
+            let flow_key = flow_key(key, client);
+            if let Some(flow) = flows.get(&flow_key)
+                && has_port(flow, key, self.backend_of(flow, &mut backends)?)
+            {
+                continue;
+            }
+            // Asked again, since it may have come back. One that comes back between this and the removal claims its
+            // port anew when it next visits the flow table.
+            let flow = self.maps.flows.get(&flow_key)?;
+            let is_used = match &flow {
+                Some(flow) => has_port(flow, key, self.backend_of(flow, &mut backends)?),
+                None => false,
+            };
+            if !is_used {
+                self.maps.nats.remove(key)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn backend_of<'a>(
+        &self,
+        flow: &Flow,
+        known: &'a mut BTreeMap<u32, Backend>,
+    ) -> Result<&'a Backend, MapFailure> {
+        use std::collections::btree_map::Entry;
+        Ok(match known.entry(flow.backend) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => entry.insert(self.maps.backends.get(flow.backend)?),
+        })
+    }
+}
+
+/// Whether a flow holds this source port towards this backend.
+fn has_port(flow: &Flow, key: &NatKey, backend: &Backend) -> bool {
+    flow.nat_port_be == key.port_be
+        && backend.generation == flow.backend_generation
+        && backend.address == key.backend
+        && backend.port_be == key.backend_port_be
+}
+
+/// The flow that a source port was given to.
+fn flow_key(key: &NatKey, client: &NatClient) -> FlowKey {
+    FlowKey {
+        client: client.client,
+        vip: key.vip,
+        client_port_be: client.client_port_be,
+        vip_port_be: client.vip_port_be,
+        protocol: key.protocol,
     }
 }
 

@@ -1,10 +1,11 @@
 //! The vocabulary of the data plane's users.
 
-use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
+
+use ipnet::IpNet;
 
 /// Transport protocol of a frontend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,17 +48,23 @@ pub enum NoBackend {
 /// Everything the data plane holds for one frontend. Flows whose backend is absent are picked again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Program {
-    /// In any order; read back by address, without duplicates.
+    /// In any order; read back by address, without duplicates. Lists of prefixes below are read back truncated, sorted
+    /// and without duplicates.
     pub backends: Vec<Backend>,
     /// Policy while no backend has weight.
     pub no_backend: NoBackend,
     /// Kept in whole seconds, at least one.
     pub idle_timeout: Duration,
-    /// Client prefixes that may open flows, of any family; empty allows everybody.
+    /// Clients that may open flows; empty allows everybody. A family without a prefix in a list that has some is refused
+    /// altogether. When the list changes, a flow of a client outside the new one ends at that client's next packet.
+    /// Echo requests are a VIP's and not a service's, and are answered to everybody.
     pub source_ranges: Vec<IpNet>,
-    /// A client address keeps its backend for this long after its last new flow.
+    /// A client address keeps its backend for this long after its last new flow, towards this frontend (kube-proxy
+    /// remembers by service port as well). A backend without weight, or gone, is not kept to. Whole seconds, at least
+    /// one.
     pub affinity: Option<Duration>,
-    /// Clients in these prefixes are shown to the backends as the VIP.
+    /// Clients whose source is replaced by the VIP, so that answers come back through us; `0.0.0.0/0` and `::/0` mean
+    /// all. Flows keep the way they began with.
     pub full_nat: Vec<IpNet>,
 }
 

@@ -1,7 +1,7 @@
 //! Owned VIPs, and the filter that lets foreign packets by.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use sluice_xdp_abi::filter::Filter;
 use sluice_xdp_abi::limits::MAX_VIPS;
@@ -9,8 +9,6 @@ use sluice_xdp_abi::limits::MAX_VIPS;
 use crate::DataPlane;
 use crate::convert::{address, ip};
 use crate::error::{MapFailure, VipError};
-use crate::index::Held;
-use crate::types::Frontend;
 
 // === impl DataPlane ===
 
@@ -34,9 +32,10 @@ impl DataPlane {
         if self.vips.len() >= MAX_VIPS as usize {
             return Err(VipError::TooMany);
         }
+        self.open_filter(&vip, [])?;
         self.maps.vips.insert(&address(vip), &1)?;
         self.vips.insert(vip);
-        Ok(self.rebuild_filter()?)
+        Ok(())
     }
 
     /// Leaves the address to the kernel's stack. One that is not owned is fine.
@@ -46,32 +45,40 @@ impl DataPlane {
     pub fn remove_vip(&mut self, vip: IpAddr) -> Result<(), VipError> {
         self.maps.vips.remove(&address(vip))?;
         self.vips.remove(&vip);
-        Ok(self.rebuild_filter()?)
+        self.is_filter_stale = true;
+        Ok(())
     }
 
     pub(crate) fn read_vips(&self) -> Result<BTreeSet<IpAddr>, MapFailure> {
         Ok(self.maps.vips.entries()?.iter().map(|(vip, _)| ip(vip)).collect())
     }
 
-    /// Sets the bits of everything that is ours, and no others.
+    /// Sets the bits of everything that is ours, and no others. After removals this waits for the next sweep: a bit too
+    /// many costs a packet a look-up and no more, and walking everything for each of many removals costs seconds.
     pub(crate) fn rebuild_filter(&mut self) -> Result<(), MapFailure> {
         let filter = self.filter();
-        if self.maps.filter.get(0)? == filter {
-            return Ok(());
-        }
-        self.maps.filter.set(0, &filter)
+        self.is_filter_stale = false;
+        self.set_filter(filter)
     }
 
-    /// Adds the bits of a service that is about to come.
-    pub(crate) fn open_filter(
+    /// Adds the bits of what is about to come.
+    pub(crate) fn open_filter<'a>(
         &mut self,
-        frontend: &Frontend,
-        held: &Held,
+        vip: &IpAddr,
+        backends: impl IntoIterator<Item = &'a SocketAddr>,
     ) -> Result<(), MapFailure> {
-        let mut filter = self.maps.filter.get(0)?;
-        filter.add_vip(&address(frontend.vip));
-        held.backends.keys().for_each(|backend| filter.add_backend(&address(backend.ip())));
-        self.maps.filter.set(0, &filter)
+        let mut filter = *self.filter;
+        filter.add_vip(&address(*vip));
+        backends.into_iter().for_each(|backend| filter.add_backend(&address(backend.ip())));
+        self.set_filter(filter)
+    }
+
+    fn set_filter(&mut self, filter: Filter) -> Result<(), MapFailure> {
+        if *self.filter != filter {
+            self.maps.filter.set(0, &filter)?;
+            *self.filter = filter;
+        }
+        Ok(())
     }
 
     fn filter(&self) -> Filter {

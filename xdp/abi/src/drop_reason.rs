@@ -38,6 +38,12 @@ drop_reasons! {
     VlanTagged = 7, "vlan_tagged";
     /// ICMP other than echo, to an owned VIP.
     Icmp = 8, "icmp";
+    /// From a client outside the service's source ranges.
+    SourceRange = 9, "source_range";
+    /// New flow under full NAT: every source port tried is taken, or the table of such flows is full.
+    NatPorts = 10, "nat_ports";
+    /// New flow under full NAT that the flow table did not take: without an entry its replies would be lost.
+    NatFlow = 11, "nat_flow";
 }
 
 #[cfg(test)]

@@ -48,8 +48,14 @@ pub struct Flow {
     pub state: u32,
     /// Where the client's packets come from: the way back when routing knows none.
     pub last_hop: NextHop,
+    /// The source port its backend sees with the VIP as source; 0 when it sees the client itself.
+    pub nat_port_be: u16,
+    /// The list of source ranges that let the flow in; it is checked again when its service has another.
+    pub source_list: u16,
+    /// Zero.
+    pub reserved: u32,
 }
-crate::assert_size!(Flow = 48);
+crate::assert_size!(Flow = 56);
 
 /// How far a flow is, which decides its time-out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,7 +93,7 @@ impl Flow {
     }
 }
 
-/// What is done with a packet of a known flow, besides its address.
+/// What is done with a packet of a known flow, besides its addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Action {
@@ -97,16 +103,19 @@ pub struct Action {
     pub traffic_index: u32,
     /// The frame's way.
     pub next_hop: NextHop,
-    /// What replaces the port.
-    pub port_be: u16,
-    /// A [`Direction`].
-    pub direction: u16,
+    /// Source and destination port as they are to lie in the packet. Both are written even where one stays: a store is
+    /// cheaper than asking which.
+    pub ports: u32,
     /// Folded change of the IPv4 header's sum, decremented TTL included.
     pub l3_delta: u16,
     /// Folded change of the transport's sum.
     pub l4_delta: u16,
+    /// A [`Direction`].
+    pub direction: u32,
+    /// Zero.
+    pub reserved: u32,
 }
-crate::assert_size!(Action = 32);
+crate::assert_size!(Action = 40);
 
 /// An IPv4 flow as one CPU remembers it, in one direction: everything needed to send a packet on. One cache line, since
 /// with many flows the memory is what a packet waits for.
@@ -123,10 +132,8 @@ pub struct CacheEntryV4 {
     pub tag: u32,
     /// What is done.
     pub action: Action,
-    /// What replaces the destination (to a backend) or the source (to a client).
-    pub address: u32,
-    /// Zero.
-    pub reserved: [u32; 3],
+    /// Source and destination address as they are to lie in the packet.
+    pub addresses: [u32; 2],
 }
 crate::assert_size!(CacheEntryV4 = 64);
 
@@ -144,20 +151,20 @@ pub struct CacheEntryV6 {
     pub tag: u32,
     /// What is done.
     pub action: Action,
-    /// What replaces the destination (to a backend) or the source (to a client).
-    pub address: Address,
+    /// Source and destination address as they are to lie in the packet.
+    pub addresses: [[u64; 2]; 2],
     /// Zero.
-    pub reserved: [u64; 5],
+    pub reserved: [u64; 2],
 }
 crate::assert_size!(CacheEntryV6 = 128);
 
 /// Which way a packet of a flow goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u16)]
+#[repr(u32)]
 pub enum Direction {
-    /// Destination rewritten.
+    /// From a client.
     ToBackend = 0,
-    /// Source rewritten.
+    /// From a backend.
     ToClient = 1,
 }
 

@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 pub mod address;
+pub mod affinity;
 pub mod checksum;
 pub mod counter;
 pub mod drop_reason;
@@ -17,10 +18,12 @@ pub mod flow;
 pub mod hash;
 pub mod limits;
 pub mod names;
+pub mod nat;
+pub mod prefix;
 pub mod program;
 
 /// Changes whenever the meaning of any byte in a pinned map changes. A data plane of another version is not adopted.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Fails to compile when a shared type grows, shrinks or gets implicit padding that changes its size.
 macro_rules! assert_size {

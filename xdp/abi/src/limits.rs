@@ -20,6 +20,27 @@ pub const SPARE_TABLES: u32 = 64;
 /// Maglev tables in all.
 pub const MAX_TABLES: u32 = MAX_SERVICES + SPARE_TABLES;
 
+/// Lists of client prefixes: two for each service, and spare ones. A list that nobody uses any more rests at the end of
+/// its queue as tables do. The number 0 is no list.
+pub const MAX_PREFIX_LISTS: u32 = 2 * MAX_SERVICES + SPARE_TABLES;
+
+/// Client prefixes over all lists, each counted once however many services share its list. The trie takes memory for
+/// what it holds only, about 100 octets each.
+pub const MAX_PREFIXES: u32 = 65_536;
+
+/// Pairs of client and frontend with session affinity: 12 MiB. Beyond it the longest unused is forgotten, and that
+/// client's next flow goes where its address hashes to, which without changes of backends is the same place.
+pub const MAX_AFFINITIES: u32 = 131_072;
+
+/// Flows under full NAT. These are the cluster's own clients; the table takes memory for what it holds only.
+pub const MAX_NAT_FLOWS: u32 = 262_144;
+
+/// The lowest source port that full NAT gives.
+pub const MIN_NAT_PORT: u16 = 1024;
+
+/// Source ports tried for one flow. With half of all ports towards one backend taken, one flow in 65,536 fails.
+pub const NAT_PORT_TRIES: u32 = 16;
+
 /// Owned VIPs.
 pub const MAX_VIPS: u32 = 4096;
 
@@ -66,3 +87,4 @@ pub const TCP_CLOSING_TIMEOUT_S: u32 = 30;
 
 const _: () = assert!(MAX_BACKENDS <= u16::MAX as u32 + 1);
 const _: () = assert!(MAX_TABLES < u16::MAX as u32);
+const _: () = assert!(MAX_PREFIX_LISTS < u16::MAX as u32);

@@ -21,6 +21,12 @@ pub const BACKENDS: &str = "BACKENDS";
 pub const NEXT_HOPS: &str = "NEXT_HOPS";
 /// [`EndpointKey`](crate::program::EndpointKey) → [`Endpoint`](crate::program::Endpoint).
 pub const ENDPOINTS: &str = "ENDPOINTS";
+/// [`PrefixKey`](crate::prefix::PrefixKey) behind its length in bits → `u32`, unused.
+pub const PREFIXES: &str = "PREFIXES";
+/// [`AffinityKey`](crate::affinity::AffinityKey) → [`Affinity`](crate::affinity::Affinity).
+pub const AFFINITIES: &str = "AFFINITIES";
+/// [`NatKey`](crate::nat::NatKey) → [`NatClient`](crate::nat::NatClient).
+pub const NATS: &str = "NATS";
 /// Attached links: interface index → `u32`, unused.
 pub const LINKS: &str = "LINKS";
 /// [`FlowKey`](crate::flow::FlowKey) → [`Flow`](crate::flow::Flow).
@@ -37,9 +43,9 @@ pub const TRAFFIC: &str = "TRAFFIC";
 pub const RETIRED: &str = "RETIRED";
 
 /// Every map, in no order.
-pub const MAPS: [&str; 16] = [
-    CONTROL, FILTER, VIPS, SERVICES, FRONTENDS, TABLES, BACKENDS, NEXT_HOPS, ENDPOINTS, LINKS,
-    FLOWS, CACHE_V4, CACHE_V6, CPUS, TRAFFIC, RETIRED,
+pub const MAPS: [&str; 19] = [
+    CONTROL, FILTER, VIPS, SERVICES, FRONTENDS, TABLES, BACKENDS, NEXT_HOPS, ENDPOINTS, PREFIXES,
+    AFFINITIES, NATS, LINKS, FLOWS, CACHE_V4, CACHE_V6, CPUS, TRAFFIC, RETIRED,
 ];
 
 /// A constant of the program: slots in one CPU's IPv4 cache, a power of two. The IPv6 cache has half as many.

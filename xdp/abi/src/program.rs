@@ -47,10 +47,14 @@ pub struct Service {
     pub no_backend: u32,
     /// Idle time-out of its flows.
     pub idle_timeout_s: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// How long a client address keeps its backend after its last new flow; 0 is no affinity.
+    pub affinity_s: u32,
+    /// Prefixes of clients that may open flows; [`NO_LIST`](crate::prefix::NO_LIST) allows everybody.
+    pub source_list: u16,
+    /// Prefixes of clients whose source is replaced; [`NO_LIST`](crate::prefix::NO_LIST) is nobody's.
+    pub full_nat_list: u16,
 }
-crate::assert_size!(Service = 16);
+crate::assert_size!(Service = 20);
 
 /// No backend has weight.
 pub const NO_TABLE: u16 = u16::MAX;

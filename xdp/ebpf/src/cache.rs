@@ -2,7 +2,7 @@
 
 use sluice_xdp_abi::address::Address;
 use sluice_xdp_abi::flow::{Action, CacheEntryV4, CacheEntryV6, Direction, NextHop, cache_tag};
-use sluice_xdp_abi::hash::{flow_hash, unpair};
+use sluice_xdp_abi::hash::{flow_hash, pair, unpair};
 use sluice_xdp_abi::limits::MAX_BACKENDS;
 
 use crate::cpu::Cpu;
@@ -23,8 +23,10 @@ pub struct CacheKey {
 /// What a packet of this key becomes.
 pub struct Rewrite {
     pub direction: Direction,
-    pub address: Address,
-    pub port_be: u16,
+    pub source: Address,
+    pub destination: Address,
+    pub source_port_be: u16,
+    pub destination_port_be: u16,
     pub backend: u32,
     pub next_hop: NextHop,
     /// False for a flow that is closing: its ports may soon be another flow's, so its packets ask the flow table.
@@ -98,7 +100,7 @@ impl CacheKey {
             entry.ports = self.ports;
             entry.tag = tag;
             entry.action = action;
-            entry.address = rewrite.address.last_word();
+            entry.addresses = [rewrite.source.last_word(), rewrite.destination.last_word()];
             Some(Entry::V4(entry))
         } else {
             // SAFETY: this CPU's part.
@@ -108,27 +110,31 @@ impl CacheKey {
             entry.ports = self.ports;
             entry.tag = tag;
             entry.action = action;
-            entry.address = rewrite.address;
+            entry.addresses = [pair(&rewrite.source), pair(&rewrite.destination)];
             Some(Entry::V6(entry))
         }
     }
 
     #[inline(always)]
     fn action(&self, cpu: &Cpu, rewrite: &Rewrite) -> Action {
-        let (old, old_port_be) = match rewrite.direction {
-            Direction::ToBackend => (&self.destination, (self.ports >> 16) as u16),
-            Direction::ToClient => (&self.source, self.ports as u16),
-        };
-        let (l3_delta, l4_delta) =
-            deltas(&unpair(old), old_port_be, &rewrite.address, rewrite.port_be);
+        let ports =
+            u32::from(rewrite.source_port_be) | u32::from(rewrite.destination_port_be) << 16;
+        let (l3_delta, l4_delta) = deltas(
+            [
+                (unpair(&self.source), rewrite.source),
+                (unpair(&self.destination), rewrite.destination),
+            ],
+            (self.ports, ports),
+        );
         Action {
             refreshed_tick: cpu.tick(),
             traffic_index: traffic_index(cpu, rewrite.backend),
             next_hop: rewrite.next_hop,
-            port_be: rewrite.port_be,
-            direction: rewrite.direction as u16,
+            ports,
             l3_delta,
             l4_delta,
+            direction: rewrite.direction as u32,
+            reserved: 0,
         }
     }
 

@@ -1,18 +1,23 @@
 //! From a client to a VIP.
 
 use aya_ebpf::helpers::bpf_ktime_get_coarse_ns;
+use sluice_xdp_abi::affinity::AffinityKey;
 use sluice_xdp_abi::drop_reason::DropReason;
 use sluice_xdp_abi::flow::{Direction, Flow, FlowKey, FlowState, NextHop};
 use sluice_xdp_abi::hash::{pair, slot, unpair};
 use sluice_xdp_abi::limits::MAGLEV_SLOTS;
+use sluice_xdp_abi::prefix::NO_LIST;
 use sluice_xdp_abi::program::{Backend, NO_TABLE, NoBackend, Service, ServiceKey};
 
+use crate::affinity::{client_hash, recall, remember};
 use crate::cache::{CacheKey, Rewrite, traffic_index};
 use crate::cpu::Cpu;
 use crate::echo::echo;
 use crate::header::swap_macs;
+use crate::lists::contains;
 use crate::maps::{BACKENDS, FLOWS, NEXT_HOPS, SERVICES, TABLES, TRAFFIC, VIPS};
 use crate::memory::load;
+use crate::nat;
 use crate::packet::{FIN, Kind, Packet, RST, SYN, TCP};
 use crate::reject::reject;
 use crate::rewrite::send;
@@ -30,17 +35,6 @@ pub fn to_vip(cpu: &Cpu, packet: &Packet, key: &CacheKey) -> Option<u32> {
         vip_port_be: packet.destination_port_be(),
         protocol: u32::from(packet.protocol),
     };
-    // SAFETY: a plain helper call.
-    let now_ns = unsafe { bpf_ktime_get_coarse_ns() };
-    if let Some(flow) = FLOWS.get_ptr_mut(&flow_key) {
-        // SAFETY: the element stays allocated for the run; torn updates by another CPU cost at worst a new choice.
-        let flow = unsafe { &mut *flow };
-        if let Some((id, backend)) = chosen(packet, flow, now_ns) {
-            touch(packet, flow, now_ns);
-            let is_kept = flow.state != FlowState::Closing as u32;
-            return Some(to_backend(cpu, packet, key, id, backend, is_kept));
-        }
-    }
     let service_key = ServiceKey {
         vip: flow_key.vip,
         port_be: flow_key.vip_port_be,
@@ -51,7 +45,42 @@ pub fn to_vip(cpu: &Cpu, packet: &Packet, key: &CacheKey) -> Option<u32> {
         VIPS.get_ptr(&flow_key.vip)?;
         return Some(reject(cpu, packet, DropReason::NoService));
     };
-    Some(new_flow(cpu, packet, key, &flow_key, service, now_ns))
+    // SAFETY: a plain helper call.
+    let now_ns = unsafe { bpf_ktime_get_coarse_ns() };
+    // SAFETY: the element stays allocated for the run; torn updates by another CPU cost at worst a new choice.
+    let flow = FLOWS.get_ptr_mut(&flow_key).map(|flow| unsafe { &mut *flow });
+    let standing = flow.and_then(|flow| Some((chosen(packet, flow, now_ns)?, flow)));
+    let let_in_by = standing.as_ref().map_or(NO_LIST, |(_, flow)| flow.source_list);
+    if service.source_list != NO_LIST
+        && service.source_list != let_in_by
+        && !contains(service.source_list, &flow_key.client)
+    {
+        // Also ends a flow that was let in by a wider list.
+        if standing.is_some() {
+            let _: Result<(), i32> = FLOWS.remove(&flow_key);
+        }
+        return Some(cpu.drop(DropReason::SourceRange));
+    }
+    let Some(((id, backend), flow)) = standing else {
+        return Some(new_flow(cpu, packet, key, &flow_key, service, now_ns));
+    };
+    flow.source_list = service.source_list;
+    touch(packet, flow, now_ns);
+    if flow.nat_port_be != 0 {
+        nat::renew(&flow_key, backend, flow.nat_port_be);
+    }
+    let is_kept = flow.state != FlowState::Closing as u32;
+    let way = Way { id, backend, nat_port_be: flow.nat_port_be, is_kept };
+    Some(to_backend(cpu, packet, key, &way))
+}
+
+/// Where a packet goes, and as whose.
+struct Way<'a> {
+    id: u32,
+    backend: &'a Backend,
+    /// The source port under full NAT; 0 keeps the client's address and port.
+    nat_port_be: u16,
+    is_kept: bool,
 }
 
 /// The flow's backend, if the flow and the backend still stand. A SYN on a flow that was closing is a new connection
@@ -87,12 +116,27 @@ fn new_flow(
     service: &Service,
     now_ns: u64,
 ) -> u32 {
-    let Some((id, backend)) = choose(service, key.hash) else {
+    let affinity_key = AffinityKey { client: flow_key.client, service: u32::from(service.id) };
+    let Some((id, backend)) = choose(packet, key, &affinity_key, service, now_ns) else {
         if service.no_backend == NoBackend::Drop as u32 {
             return cpu.drop(DropReason::NoBackend);
         }
         return reject(cpu, packet, DropReason::NoBackend);
     };
+    let is_let_in = cpu.state().flow_gate.take(cpu.tick(), cpu.control.new_flows_per_tick);
+    if !is_let_in {
+        cpu.state().gated_flows += 1;
+    }
+    let mut nat_port_be = 0;
+    if service.full_nat_list != NO_LIST && contains(service.full_nat_list, &flow_key.client) {
+        if !is_let_in {
+            return cpu.drop(DropReason::NatFlow);
+        }
+        match nat::claim(flow_key, backend, key.hash) {
+            Some(port_be) => nat_port_be = port_be,
+            None => return cpu.drop(DropReason::NatPorts),
+        }
+    }
     let is_opening = packet.protocol == TCP && packet.tcp_flags & (SYN | FIN | RST) == SYN;
     let state = if is_opening { FlowState::Opening } else { FlowState::Established };
     let flow = Flow {
@@ -103,30 +147,57 @@ fn new_flow(
         idle_timeout_s: service.idle_timeout_s,
         state: state as u32,
         last_hop: last_hop(cpu, packet),
+        nat_port_be,
+        source_list: service.source_list,
+        reserved: 0,
     };
+    let is_held = is_let_in && FLOWS.insert(flow_key, &flow, 0).is_ok();
+    if !is_held {
+        if is_let_in {
+            cpu.state().failed_flows += 1;
+        }
+        if nat_port_be != 0 {
+            // Its replies could not be told from strangers' packets. The sweep frees the port.
+            return cpu.drop(DropReason::NatFlow);
+        }
+        remember_reply(cpu, packet, backend, id, flow.last_hop);
+    } else if service.affinity_s != 0 {
+        remember(&affinity_key, id, backend, now_ns);
+    }
     if let Some(traffic) = TRAFFIC.get_ptr_mut(traffic_index(cpu, id)) {
         // SAFETY: this CPU's own element.
         unsafe { (*traffic).new_flows += 1 };
     }
-    if !cpu.state().flow_gate.take(cpu.tick(), cpu.control.new_flows_per_tick) {
-        cpu.state().gated_flows += 1;
-        remember_reply(cpu, packet, backend, id, flow.last_hop);
-    } else if FLOWS.insert(flow_key, &flow, 0).is_err() {
-        cpu.state().failed_flows += 1;
-        remember_reply(cpu, packet, backend, id, flow.last_hop);
-    }
-    to_backend(cpu, packet, key, id, backend, true)
+    to_backend(cpu, packet, key, &Way { id, backend, nat_port_be, is_kept: true })
+}
+
+/// The client's last backend under affinity, else the one of the Maglev table.
+#[inline(always)]
+fn choose(
+    packet: &Packet,
+    key: &CacheKey,
+    affinity_key: &AffinityKey,
+    service: &Service,
+    now_ns: u64,
+) -> Option<(u32, &'static Backend)> {
+    let is_affine = service.affinity_s != 0;
+    let hash = if is_affine { client_hash(packet, affinity_key) } else { key.hash };
+    let recalled = if is_affine { recall(affinity_key, service, now_ns) } else { None };
+    let id = match recalled {
+        Some(id) => id,
+        None => table_choice(service, hash)?,
+    };
+    let backend = BACKENDS.get(id)?;
+    if backend.used != 0 { Some((id, backend)) } else { None }
 }
 
 #[inline(always)]
-fn choose(service: &Service, hash: u64) -> Option<(u32, &'static Backend)> {
+fn table_choice(service: &Service, hash: u64) -> Option<u32> {
     if service.table == NO_TABLE {
         return None;
     }
     let table = TABLES.get(u32::from(service.table))?;
-    let id = u32::from(*table.slots.get(slot(hash, MAGLEV_SLOTS) as usize)?);
-    let backend = BACKENDS.get(id)?;
-    if backend.used != 0 { Some((id, backend)) } else { None }
+    Some(u32::from(*table.slots.get(slot(hash, MAGLEV_SLOTS) as usize)?))
 }
 
 /// Back to where this packet came from.
@@ -143,8 +214,10 @@ fn remember_reply(cpu: &Cpu, packet: &Packet, backend: &Backend, id: u32, next_h
     let key = CacheKey::of_reply(packet, pair(&backend.address), backend.port_be);
     let rewrite = Rewrite {
         direction: Direction::ToClient,
-        address: unpair(&packet.destination),
-        port_be: packet.destination_port_be(),
+        source: unpair(&packet.destination),
+        destination: unpair(&packet.source),
+        source_port_be: packet.destination_port_be(),
+        destination_port_be: packet.source_port_be(),
         backend: id,
         next_hop,
         is_kept: true,
@@ -153,24 +226,24 @@ fn remember_reply(cpu: &Cpu, packet: &Packet, backend: &Backend, id: u32, next_h
 }
 
 #[inline(always)]
-fn to_backend(
-    cpu: &Cpu,
-    packet: &Packet,
-    key: &CacheKey,
-    id: u32,
-    backend: &Backend,
-    is_kept: bool,
-) -> u32 {
-    let Some(next_hop) = NEXT_HOPS.get(id).filter(|hop| hop.link_index != 0) else {
+fn to_backend(cpu: &Cpu, packet: &Packet, key: &CacheKey, way: &Way<'_>) -> u32 {
+    let Some(next_hop) = NEXT_HOPS.get(way.id).filter(|hop| hop.link_index != 0) else {
         return cpu.drop(DropReason::NoNextHop);
+    };
+    let (source, source_port_be) = if way.nat_port_be != 0 {
+        (&packet.destination, way.nat_port_be)
+    } else {
+        (&packet.source, packet.source_port_be())
     };
     let rewrite = Rewrite {
         direction: Direction::ToBackend,
-        address: backend.address,
-        port_be: backend.port_be,
-        backend: id,
+        source: unpair(source),
+        destination: way.backend.address,
+        source_port_be,
+        destination_port_be: way.backend.port_be,
+        backend: way.id,
         next_hop: *next_hop,
-        is_kept,
+        is_kept: way.is_kept,
     };
     match key.fill(cpu, &rewrite) {
         Some(entry) => send(cpu, packet, &entry),

@@ -1,8 +1,9 @@
 //! The kernel program: every packet of every attached link runs through [`sluice`].
 //!
 //! A packet of a known flow costs one look into the CPU's cache (`cache`), a rewrite and a transmission (`rewrite`). A
-//! miss goes to the flow table and, for a new flow, to the service and its Maglev table (`forward`), or finds its flow
-//! from the backend's side (`reply`). For an owned VIP the kernel's stack never answers: what is not balanced is
+//! miss goes to the flow table and, for a new flow, to the service and its Maglev table (`forward`), where the client may
+//! be refused (`lists`), bound to its last backend (`affinity`) or given another source (`nat`); or it finds its flow from
+//! the backend's side (`reply`). For an owned VIP the kernel's stack never answers: what is not balanced is
 //! refused, answered or dropped here (`reject`, `unreachable`, `echo`). Everything else is the kernel's.
 //!
 //! Everything is inlined: a call costs as much as three map lookups.
@@ -13,13 +14,16 @@
     reason = "a key passed by value is copied on a stack of 512 octets"
 )]
 
+mod affinity;
 mod cache;
 mod cpu;
 mod echo;
 mod forward;
 mod header;
+mod lists;
 mod maps;
 mod memory;
+mod nat;
 mod packet;
 mod reject;
 mod reply;
@@ -63,13 +67,14 @@ fn run(cpu: &Cpu) -> u32 {
     {
         return rewrite::send(cpu, &packet, &entry);
     }
-    if may_be_vip && let Some(action) = forward::to_vip(cpu, &packet, &key) {
-        return action;
-    }
+    // Before the services: a reply under full NAT is for a VIP too.
     if may_be_backend
         && packet.kind == Kind::Transport
-        && let Some(action) = reply::from_backend(cpu, &packet, &key)
+        && let Some(action) = reply::from_backend(cpu, &packet, &key, may_be_vip)
     {
+        return action;
+    }
+    if may_be_vip && let Some(action) = forward::to_vip(cpu, &packet, &key) {
         return action;
     }
     cpu.pass(packet.len())

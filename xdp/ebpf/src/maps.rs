@@ -3,15 +3,19 @@
 //! Sizes that depend on the machine or on the configuration (`FLOWS`, `CACHE_*`, `CPUS`, `TRAFFIC`) are set by the loader.
 
 use aya_ebpf::Global;
-use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap};
+use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, LruHashMap};
 use aya_ebpf::macros::btf_map;
 use sluice_xdp_abi::address::Address;
+use sluice_xdp_abi::affinity::{Affinity, AffinityKey};
 use sluice_xdp_abi::counter::{CpuState, Traffic};
 use sluice_xdp_abi::filter::Filter;
 use sluice_xdp_abi::flow::{CacheEntryV4, CacheEntryV6, Flow, FlowKey, NextHop};
 use sluice_xdp_abi::limits::{
-    DEFAULT_MAX_FLOWS, MAX_BACKENDS, MAX_LINKS, MAX_SERVICES, MAX_TABLES, MAX_VIPS, MIN_CACHE_SLOTS,
+    DEFAULT_MAX_FLOWS, MAX_AFFINITIES, MAX_BACKENDS, MAX_LINKS, MAX_NAT_FLOWS, MAX_PREFIXES,
+    MAX_SERVICES, MAX_TABLES, MAX_VIPS, MIN_CACHE_SLOTS,
 };
+use sluice_xdp_abi::nat::{NatClient, NatKey};
+use sluice_xdp_abi::prefix::PrefixKey;
 use sluice_xdp_abi::program::{
     Backend, Control, Endpoint, EndpointKey, MaglevTable, Service, ServiceKey,
 };
@@ -46,6 +50,14 @@ pub static BACKENDS: Array<Backend, { MAX_BACKENDS as usize }> = Array::new();
 pub static NEXT_HOPS: Array<NextHop, { MAX_BACKENDS as usize }> = Array::new();
 #[btf_map]
 pub static ENDPOINTS: HashMap<EndpointKey, Endpoint, { MAX_BACKENDS as usize }, NO_PREALLOC> =
+    HashMap::new();
+#[btf_map]
+pub static PREFIXES: LpmTrie<PrefixKey, u32, { MAX_PREFIXES as usize }> = LpmTrie::new();
+#[btf_map]
+pub static AFFINITIES: LruHashMap<AffinityKey, Affinity, { MAX_AFFINITIES as usize }> =
+    LruHashMap::new();
+#[btf_map]
+pub static NATS: HashMap<NatKey, NatClient, { MAX_NAT_FLOWS as usize }, NO_PREALLOC> =
     HashMap::new();
 #[btf_map]
 pub static LINKS: HashMap<u32, u32, { MAX_LINKS as usize }, NO_PREALLOC> = HashMap::new();

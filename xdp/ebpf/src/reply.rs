@@ -7,24 +7,78 @@ use sluice_xdp_abi::drop_reason::DropReason;
 use sluice_xdp_abi::flow::{Direction, Flow, FlowKey, FlowState, NextHop};
 use sluice_xdp_abi::hash::unpair;
 use sluice_xdp_abi::limits::MAX_SERVICES_PER_ENDPOINT;
+use sluice_xdp_abi::nat::NatKey;
 use sluice_xdp_abi::program::{EndpointKey, ServiceKey};
 
 use crate::cache::{CacheKey, Rewrite};
 use crate::cpu::Cpu;
 use crate::header::swap_macs;
-use crate::maps::{BACKENDS, ENDPOINTS, FLOWS, FRONTENDS, LINKS};
+use crate::maps::{BACKENDS, ENDPOINTS, FLOWS, FRONTENDS, LINKS, NATS};
 use crate::packet::{FIN, Packet, RST};
 use crate::rewrite::send;
 
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 
+/// A flow found from the backend's side.
+struct Found {
+    flow: &'static mut Flow,
+    client: Address,
+    vip: Address,
+    client_port_be: u16,
+    vip_port_be: u16,
+}
+
 /// Decides over a packet whose source may be a backend; `None` when it belongs to no flow of ours.
+#[inline(always)]
+pub fn from_backend(cpu: &Cpu, packet: &Packet, key: &CacheKey, is_to_vip: bool) -> Option<u32> {
+    let translated = if is_to_vip { translated(packet) } else { None };
+    let found = match translated {
+        Some(found) => found,
+        None => plain(packet)?,
+    };
+    Some(to_client(cpu, packet, key, found))
+}
+
+/// The flow of a reply under full NAT, which is for the VIP and the source port the flow was given.
+#[inline(always)]
+fn translated(packet: &Packet) -> Option<Found> {
+    let source = unpair(&packet.source);
+    let vip = unpair(&packet.destination);
+    let nat_key = NatKey {
+        backend: source,
+        vip,
+        backend_port_be: packet.source_port_be(),
+        port_be: packet.destination_port_be(),
+        protocol: u32::from(packet.protocol),
+    };
+    // SAFETY: an element's value is never changed in place.
+    let owner = unsafe { NATS.get(&nat_key) }?;
+    let flow_key = FlowKey {
+        client: owner.client,
+        vip,
+        client_port_be: owner.client_port_be,
+        vip_port_be: owner.vip_port_be,
+        protocol: u32::from(packet.protocol),
+    };
+    // SAFETY: as in `forward`.
+    let flow = unsafe { &mut *FLOWS.get_ptr_mut(&flow_key)? };
+    // A flow that was chosen again has another port or backend; this is a late packet of the old one.
+    let is_its = flow.nat_port_be == packet.destination_port_be()
+        && is_from(flow, &source, packet.source_port_be());
+    if !is_its {
+        return None;
+    }
+    let FlowKey { client, client_port_be, vip_port_be, .. } = flow_key;
+    Some(Found { flow, client, vip, client_port_be, vip_port_be })
+}
+
+/// The flow of a reply to the client itself.
 ///
 /// A client may use one port towards two VIPs that share the endpoint. The backend sees one connection then, so the
 /// reply belongs to the flow that began last; the other is over, or is what the backend no longer knows.
 #[inline(always)]
-pub fn from_backend(cpu: &Cpu, packet: &Packet, key: &CacheKey) -> Option<u32> {
+fn plain(packet: &Packet) -> Option<Found> {
     let source = unpair(&packet.source);
     let endpoint_key = EndpointKey {
         address: source,
@@ -54,13 +108,20 @@ pub fn from_backend(cpu: &Cpu, packet: &Packet, key: &CacheKey) -> Option<u32> {
             let flow = unsafe { &mut *flow };
             let is_later =
                 latest.as_ref().is_none_or(|(other, _)| flow.created_ns > other.created_ns);
-            if is_later && is_from(flow, &source, packet.source_port_be()) {
+            let is_plain = flow.nat_port_be == 0;
+            if is_later && is_plain && is_from(flow, &source, packet.source_port_be()) {
                 latest = Some((flow, frontend));
             }
         }
     }
     let (flow, frontend) = latest?;
-    Some(to_client(cpu, packet, key, flow, frontend))
+    Some(Found {
+        flow,
+        client: flow_key.client,
+        vip: frontend.vip,
+        client_port_be: flow_key.client_port_be,
+        vip_port_be: frontend.port_be,
+    })
 }
 
 /// Whether the flow was given to the endpoint this packet comes from.
@@ -79,23 +140,20 @@ fn is_from(flow: &Flow, source: &Address, source_port_be: u16) -> bool {
 }
 
 #[inline(always)]
-fn to_client(
-    cpu: &Cpu,
-    packet: &Packet,
-    key: &CacheKey,
-    flow: &mut Flow,
-    frontend: &ServiceKey,
-) -> u32 {
+fn to_client(cpu: &Cpu, packet: &Packet, key: &CacheKey, found: Found) -> u32 {
+    let Found { flow, client, vip, client_port_be, vip_port_be } = found;
     // SAFETY: a plain helper call.
     flow.last_seen_ns = unsafe { bpf_ktime_get_coarse_ns() };
     if packet.tcp_flags & (FIN | RST) != 0 {
         flow.state = FlowState::Closing as u32;
     }
-    let next_hop = route(cpu, packet, &frontend.vip).unwrap_or(flow.last_hop);
+    let next_hop = route(cpu, packet, &vip, &client).unwrap_or(flow.last_hop);
     let rewrite = Rewrite {
         direction: Direction::ToClient,
-        address: frontend.vip,
-        port_be: frontend.port_be,
+        source: vip,
+        destination: client,
+        source_port_be: vip_port_be,
+        destination_port_be: client_port_be,
         backend: flow.backend,
         next_hop,
         is_kept: flow.state != FlowState::Closing as u32,
@@ -109,8 +167,7 @@ fn to_client(
 /// The kernel's way from the VIP to the client, when it knows one over a link we are attached to. Elsewhere a driver
 /// may not take our frames.
 #[inline(always)]
-fn route(cpu: &Cpu, packet: &Packet, vip: &Address) -> Option<NextHop> {
-    let client = unpair(&packet.destination);
+fn route(cpu: &Cpu, packet: &Packet, vip: &Address, client: &Address) -> Option<NextHop> {
     // SAFETY: all zeroes is a valid value of this plain C structure.
     let mut parameters: FibParameters = unsafe { core::mem::zeroed() };
     parameters.ifindex = cpu.ingress();

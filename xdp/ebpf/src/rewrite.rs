@@ -13,7 +13,7 @@ use crate::maps::TRAFFIC;
 use crate::memory::{load, store};
 use crate::packet::{ETH_LEN, IPV4_LEN, IPV6_LEN, Packet, TCP, TCP_LEN, UDP_LEN};
 
-const TO_BACKEND: u16 = Direction::ToBackend as u16;
+const TO_BACKEND: u32 = Direction::ToBackend as u32;
 
 /// Sends a packet of a known flow on: everything it needs is in the entry.
 #[inline(always)]
@@ -35,12 +35,11 @@ fn send_v4(cpu: &Cpu, packet: &Packet, entry: &CacheEntryV4) -> u32 {
     if ttl <= 1 {
         return cpu.drop(DropReason::TtlExpired);
     }
-    let field = if entry.action.direction == TO_BACKEND { l3 + 16 } else { l3 + 12 };
     // SAFETY: compared above.
     unsafe {
         store(l3 + 8, ttl - 1);
         store(l3 + 10, update(sum, entry.action.l3_delta));
-        store(field, entry.address);
+        store(l3 + 12, entry.addresses);
     }
     finish(cpu, packet, &entry.action)
 }
@@ -56,11 +55,10 @@ fn send_v6(cpu: &Cpu, packet: &Packet, entry: &CacheEntryV6) -> u32 {
     if hop_limit <= 1 {
         return cpu.drop(DropReason::TtlExpired);
     }
-    let field = if entry.action.direction == TO_BACKEND { l3 + 24 } else { l3 + 8 };
     // SAFETY: compared above.
     unsafe {
         store(l3 + 7, hop_limit - 1);
-        store(field, entry.address);
+        store(l3 + 8, entry.addresses);
     }
     finish(cpu, packet, &entry.action)
 }
@@ -77,11 +75,10 @@ fn finish(cpu: &Cpu, packet: &Packet, action: &Action) -> u32 {
     out(cpu, action.next_hop.link_index)
 }
 
-/// Port and sum of the transport header; false when it does not fit, which `parse` has excluded.
+/// Ports and sum of the transport header; false when it does not fit, which `parse` has excluded.
 #[inline(always)]
 fn transport(packet: &Packet, action: &Action) -> bool {
     let l4 = packet.l4;
-    let port = if action.direction == TO_BACKEND { l4 + 2 } else { l4 };
     if packet.protocol == TCP {
         if l4 + TCP_LEN > packet.end {
             return false;
@@ -90,7 +87,7 @@ fn transport(packet: &Packet, action: &Action) -> bool {
         unsafe {
             let sum: u16 = load(l4 + 16);
             store(l4 + 16, update(sum, action.l4_delta));
-            store(port, action.port_be);
+            store(l4, action.ports);
         }
     } else {
         if l4 + UDP_LEN > packet.end {
@@ -104,7 +101,7 @@ fn transport(packet: &Packet, action: &Action) -> bool {
                 let sum = update(sum, action.l4_delta);
                 store(l4 + 6, if sum == 0 { 0xffff } else { sum });
             }
-            store(port, action.port_be);
+            store(l4, action.ports);
         }
     }
     true
@@ -135,16 +132,18 @@ fn out(cpu: &Cpu, link_index: u32) -> u32 {
     unsafe { bpf_redirect(link_index, 0) as u32 }
 }
 
-/// What replacing `old_address`:`old_port` by `new_address`:`new_port` adds to the IPv4 header's sum (its decremented
-/// TTL included) and to the transport's, whose pseudo header holds the address.
+/// What replacing each first address by its second, and the first ports by the second, adds to the IPv4 header's sum (its
+/// decremented TTL included) and to the transport's, whose pseudo header holds the addresses.
 #[inline(always)]
-pub fn deltas(old: &Address, old_port_be: u16, new: &Address, new_port_be: u16) -> (u16, u16) {
-    let mut address = Delta::ZERO;
-    let [a, b, c, d] = old.words;
-    let [e, f, g, h] = new.words;
-    address = address.word32(a, e).word32(b, f).word32(c, g).word32(d, h);
+pub fn deltas(addresses: [(Address, Address); 2], ports: (u32, u32)) -> (u16, u16) {
+    let mut sum = Delta::ZERO;
+    for (old, new) in addresses {
+        let [a, b, c, d] = old.words;
+        let [e, f, g, h] = new.words;
+        sum = sum.word32(a, e).word32(b, f).word32(c, g).word32(d, h);
+    }
     // The TTL is the first octet of its 16-bit word: one less is, as it lies in memory, the word minus 1.
-    let l3 = address.word16(1, 0).fold();
-    let l4 = address.word16(old_port_be, new_port_be).fold();
+    let l3 = sum.word16(1, 0).fold();
+    let l4 = sum.word32(ports.0, ports.1).fold();
     (l3, l4)
 }

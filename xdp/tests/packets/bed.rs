@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use aya::maps::{Array, Map, MapData};
+use aya::maps::lpm_trie::LpmTrie;
+use aya::maps::{Array, HashMap, Map, MapData};
 use aya::programs::Xdp;
 use aya::{TestRun as _, TestRunOptions};
 use aya_obj::programs::XdpAttachType;
@@ -15,6 +16,7 @@ use sluice_xdp::{
     AttachPolicy, Backend, DataPlane, Frontend, NextHop, NoBackend, Options, Program, Protocol,
     Snapshot,
 };
+use sluice_xdp_abi::address::Address;
 use sluice_xdp_abi::names;
 
 use crate::wire::Packet;
@@ -188,6 +190,69 @@ impl Bed {
         let mut words = control.get(&0, 0).unwrap();
         change(&mut words);
         control.set(0, words, 0).unwrap();
+    }
+
+    /// How many prefixes the trie holds, whoever put them there.
+    pub fn prefixes(&self) -> usize {
+        let map = MapData::from_pin(self.pin_dir().join(names::PREFIXES)).unwrap();
+        let trie: LpmTrie<_, [u32; 5], u32> = Map::LpmTrie(map).try_into().unwrap();
+        trie.keys().count()
+    }
+
+    /// Makes every remembered client this much older.
+    pub fn age_affinities(&self, by: Duration) {
+        let map = MapData::from_pin(self.pin_dir().join(names::AFFINITIES)).unwrap();
+        let mut affinities: HashMap<_, [u32; 5], [u64; 2]> =
+            Map::LruHashMap(map).try_into().unwrap();
+        let entries: Vec<_> = affinities.iter().map(Result::unwrap).collect();
+        for (key, [last_new_flow_ns, backend]) in entries {
+            let aged = [last_new_flow_ns - by.as_nanos() as u64, backend];
+            affinities.insert(key, aged, 0).unwrap();
+        }
+    }
+
+    /// Makes every flow idle for this much longer, and has the caches ask for it.
+    pub fn age_flows(&mut self, by: Duration) {
+        let map = MapData::from_pin(self.pin_dir().join(names::FLOWS)).unwrap();
+        let mut flows: HashMap<_, [u32; 10], [u64; 7]> = Map::LruHashMap(map).try_into().unwrap();
+        let entries: Vec<_> = flows.iter().map(Result::unwrap).collect();
+        for (key, mut flow) in entries {
+            flow[0] -= by.as_nanos() as u64;
+            flows.insert(key, flow, 0).unwrap();
+        }
+        self.plane.flush_cache().unwrap();
+    }
+
+    /// The pinned source ports of full NAT.
+    fn ports(&self) -> HashMap<MapData, [u32; 10], [u32; 5]> {
+        let map = MapData::from_pin(self.pin_dir().join(names::NATS)).unwrap();
+        Map::HashMap(map).try_into().unwrap()
+    }
+
+    /// How many source ports are taken.
+    pub fn claimed_ports(&self) -> usize {
+        self.ports().keys().count()
+    }
+
+    /// Frees every source port, as a sweep does that takes all flows for dead.
+    pub fn forget_ports(&self) {
+        let mut ports = self.ports();
+        let keys: Vec<_> = ports.keys().map(Result::unwrap).collect();
+        keys.iter().for_each(|key| ports.remove(key).unwrap());
+    }
+
+    /// Takes every source port of a VIP towards a backend, for a client that does not exist. IPv4 only.
+    pub fn take_all_ports(&self, backend: (IpAddr, u16), vip: IpAddr, protocol: u32) {
+        let mut ports = self.ports();
+        let words = |ip: IpAddr| match ip {
+            IpAddr::V4(v4) => Address::v4(v4.octets()).words,
+            IpAddr::V6(v6) => Address::v6(v6.octets()).words,
+        };
+        for port in sluice_xdp_abi::limits::MIN_NAT_PORT..=u16::MAX {
+            let both = u32::from(backend.1.to_be()) | u32::from(port.to_be()) << 16;
+            let key = [&words(backend.0)[..], &words(vip), &[both, protocol]].concat();
+            ports.insert(<[u32; 10]>::try_from(key).unwrap(), [0; 5], 0).unwrap();
+        }
     }
 
     pub fn send(&self, packet: &Packet) -> Ran {

@@ -110,20 +110,43 @@ fn the_last_backend_goes_and_comes_back() {
     assert_eq!(bed.backend_of(&segment(1, SYN)), socket(A));
 }
 
+/// Two backends of each family, and a datagram of some flow.
+fn datagrams() -> [(sluice_xdp::Frontend, [&'static str; 2], &'static str); 2] {
+    [
+        (udp(VIP4, 53), ["10.1.0.11:53", "10.1.0.12:53"], "198.51.100.7"),
+        (udp(VIP6, 53), ["[2001:db8:1::11]:53", "[2001:db8:1::12]:53"], "2001:db8:77::7"),
+    ]
+}
+
+fn datagram(frontend: &sluice_xdp::Frontend, client: &str, flow: u16) -> Packet {
+    Packet::udp((address(client), 20_000 + flow), (frontend.vip, frontend.port), b"query")
+}
+
 #[test]
 fn udp_flows_are_chosen_again_too() {
     let mut bed = Bed::new();
-    let frontend = udp(VIP6, 53);
-    let (a, b) = ("[2001:db8:1::11]:53", "[2001:db8:1::12]:53");
-    bed.serve(frontend, &program(&[(a, 1), (b, 1)]));
-    let datagram = |flow: u16| {
-        let client = (address("2001:db8:77::7"), 20_000 + flow);
-        Packet::udp(client, end("[2001:db8:113::10]:53"), b"query")
-    };
-    let before: Vec<_> = (0..FLOWS).map(|flow| bed.backend_of(&datagram(flow))).collect();
-    assert!(before.contains(&socket(a)) && before.contains(&socket(b)));
-    bed.serve(frontend, &program(&[(b, 1)]));
-    assert!((0..FLOWS).all(|flow| bed.backend_of(&datagram(flow)) == socket(b)));
+    for (frontend, [a, b], client) in datagrams() {
+        bed.serve(frontend, &program(&[(a, 1), (b, 1)]));
+        let chosen = |bed: &Bed, flow| bed.backend_of(&datagram(&frontend, client, flow));
+        let before: Vec<_> = (0..FLOWS).map(|flow| chosen(&bed, flow)).collect();
+        assert!(before.contains(&socket(a)) && before.contains(&socket(b)));
+        bed.serve(frontend, &program(&[(b, 1)]));
+        assert!((0..FLOWS).all(|flow| chosen(&bed, flow) == socket(b)));
+    }
+}
+
+#[test]
+fn udp_flows_stay_on_a_draining_backend() {
+    let mut bed = Bed::new();
+    for (frontend, [a, b], client) in datagrams() {
+        bed.serve(frontend, &program(&[(a, 1), (b, 1)]));
+        let chosen = |bed: &Bed, flow| bed.backend_of(&datagram(&frontend, client, flow));
+        let before: Vec<_> = (0..FLOWS).map(|flow| chosen(&bed, flow)).collect();
+        bed.serve(frontend, &program(&[(a, 0), (b, 1)]));
+        let after: Vec<_> = (0..FLOWS).map(|flow| chosen(&bed, flow)).collect();
+        assert_eq!(before, after);
+        assert!((FLOWS..2 * FLOWS).all(|flow| chosen(&bed, flow) == socket(b)));
+    }
 }
 
 #[test]

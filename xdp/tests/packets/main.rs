@@ -14,11 +14,14 @@
 )]
 
 mod adoption;
+mod affinity;
 mod bed;
 mod change;
 mod forward;
+mod full_nat;
 mod malformed;
 mod random;
 mod refuse;
 mod return_path;
+mod sources;
 mod wire;
