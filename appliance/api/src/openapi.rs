@@ -5,8 +5,9 @@
 
 use crate::{
     Backend, BgpPeer, BgpRoute, BgpSpeaker, BgpState, Change, ChangeKind, Counters, Drop, Health,
-    Link, NextHopState, Problem, Protocol, RatePoint, Rates, Service, ServiceState, Snapshot,
-    Status, Traffic, Vip, XdpMode,
+    Link, NextHopState, PeerReport, Problem, Protocol, RatePoint, Rates, Service, ServiceReport,
+    ServiceState, Snapshot, SourceChange, SourceReport, SourceState, SourceSummary, Status, Traffic,
+    Vip, WantedBackend, WantedHealth, WantedPeer, WantedRoute, WantedService, XdpMode,
 };
 use utoipa::OpenApi;
 
@@ -14,20 +15,23 @@ use utoipa::OpenApi;
 #[openapi(
     info(
         title = "Sluice appliance",
-        description = "What the appliance wants, what it programmed, and what it sees. Everything is read-only.",
+        description = "What the appliance wants, what it programmed, and what it sees. Everything is read-only but what sources want.",
     ),
     tags(
         (name = "state", description = "Parts of one snapshot"),
+        (name = "sources", description = "What bridges want, and what became of it"),
         (name = "process", description = "For supervisors and monitoring"),
     ),
     paths(
         snapshot, status, services, service, backends, vips, bgp_peers, bgp_routes, drops,
-        history, events, description, healthz, readyz, metrics,
+        history, sources, source_report, source_put, source_patch, source_delete, events, description, healthz, readyz, metrics,
     ),
     components(schemas(
         Backend, BgpPeer, BgpRoute, BgpSpeaker, BgpState, Change, ChangeKind, Counters, Drop,
         Health, Link, NextHopState, Problem, Protocol, RatePoint, Rates, Service, ServiceState,
-        Snapshot, Status, Traffic, Vip, XdpMode,
+        Snapshot, Status, Traffic, Vip, XdpMode, PeerReport, ServiceReport, SourceChange,
+        SourceReport, SourceState, SourceSummary, WantedBackend, WantedHealth, WantedPeer,
+        WantedRoute, WantedService,
     ))
 )]
 struct Description;
@@ -105,6 +109,61 @@ fn drops() {}
     responses((status = 200, body = Vec<RatePoint>)))]
 #[expect(dead_code, reason = "carries an annotation")]
 fn history() {}
+
+/// Bridges in short.
+#[utoipa::path(get, path = "/api/v1/sources", tag = "sources",
+    responses((status = 200, body = Vec<SourceSummary>)))]
+#[expect(dead_code, reason = "carries an annotation")]
+fn sources() {}
+
+/// What became of a source's wishes; with a revision, as soon as it is another one.
+#[utoipa::path(get, path = "/api/v1/sources/{source}", tag = "sources",
+    params(
+        ("source" = String, Path, description = "The source's name"),
+        ("revision" = Option<u64>, Query, description = "Wait up to 25 seconds for another one"),
+    ),
+    responses(
+        (status = 200, body = SourceReport),
+        (status = 404, body = Problem, content_type = "application/problem+json"),
+    ))]
+#[expect(dead_code, reason = "carries an annotation")]
+fn source_report() {}
+
+/// Says everything a source wants.
+#[utoipa::path(put, path = "/api/v1/sources/{source}", tag = "sources",
+    params(("source" = String, Path, description = "The source's name")),
+    request_body = SourceState,
+    responses(
+        (status = 200, body = SourceReport),
+        (status = 403, body = Problem, content_type = "application/problem+json"),
+        (status = 409, body = Problem, content_type = "application/problem+json"),
+        (status = 422, body = Problem, content_type = "application/problem+json"),
+    ))]
+#[expect(dead_code, reason = "carries an annotation")]
+fn source_put() {}
+
+/// Says what has changed since a generation.
+#[utoipa::path(patch, path = "/api/v1/sources/{source}", tag = "sources",
+    params(("source" = String, Path, description = "The source's name")),
+    request_body = SourceChange,
+    responses(
+        (status = 200, body = SourceReport),
+        (status = 403, body = Problem, content_type = "application/problem+json"),
+        (status = 409, body = Problem, content_type = "application/problem+json"),
+        (status = 422, body = Problem, content_type = "application/problem+json"),
+    ))]
+#[expect(dead_code, reason = "carries an annotation")]
+fn source_patch() {}
+
+/// Forgets a source and everything it wants.
+#[utoipa::path(delete, path = "/api/v1/sources/{source}", tag = "sources",
+    params(("source" = String, Path, description = "The source's name")),
+    responses(
+        (status = 204, description = "Forgotten"),
+        (status = 404, body = Problem, content_type = "application/problem+json"),
+    ))]
+#[expect(dead_code, reason = "carries an annotation")]
+fn source_delete() {}
 
 /// Server-sent events.
 ///

@@ -186,6 +186,22 @@ pub struct SourceReport {
     pub peers: Vec<PeerReport>,
 }
 
+/// One source in short, as the status shows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SourceSummary {
+    /// Its name.
+    #[schema(example = "prod")]
+    pub name: String,
+    /// Its owner.
+    pub owner: String,
+    /// The newest generation accepted.
+    pub generation: u64,
+    /// How many services it wants.
+    pub services: u64,
+    /// How many of them are not served as wanted; `GET /api/v1/sources/{source}` says why.
+    pub problems: u64,
+}
+
 /// What became of one wanted peer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PeerReport {

@@ -1,6 +1,6 @@
 //! The appliance as a whole: status, links, rates and drops.
 
-use crate::{BgpPeer, BgpRoute, BgpSpeaker, Service, Vip, spelled};
+use crate::{BgpPeer, BgpRoute, BgpSpeaker, Service, SourceSummary, Vip, spelled};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -17,6 +17,8 @@ pub struct Snapshot {
     pub peers: Vec<BgpPeer>,
     /// The announced set, by prefix.
     pub routes: Vec<BgpRoute>,
+    /// Bridges that say what should be, by name.
+    pub sources: Vec<SourceSummary>,
     /// Every drop reason the data plane knows, also those that never happened.
     pub drops: Vec<Drop>,
     /// One point a second, oldest first, at most 120.

@@ -5,7 +5,7 @@ use super::{Cli, tables};
 use clap::{Args, CommandFactory, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use serde::de::DeserializeOwned;
-use sluice_api::{Backend, BgpPeer, BgpRoute, Service, Status, Vip};
+use sluice_api::{Backend, BgpPeer, BgpRoute, Service, SourceSummary, Status, Vip};
 use std::io::{self, ErrorKind, Write};
 
 /// Commands that ask a running appliance.
@@ -25,6 +25,14 @@ pub(crate) enum ClientCommand {
     Backends(Options),
     /// Show the virtual IPs
     Vips(Options),
+    /// Show the bridges that say what should be, or forget one of them
+    #[command(after_help = "Examples:\n  sluice sources\n  sluice sources forget prod")]
+    Sources {
+        #[command(subcommand)]
+        what: Option<Sources>,
+        #[command(flatten)]
+        options: Options,
+    },
     /// Show BGP peers, or what is announced to them
     #[command(after_help = "Examples:\n  sluice bgp\n  sluice bgp routes -o json")]
     Bgp {
@@ -48,6 +56,18 @@ pub(crate) enum Bgp {
     Peers,
     /// The announced set
     Routes,
+}
+
+/// What of sources.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum Sources {
+    /// Each source with its generation (the default)
+    List,
+    /// Forget a source that does not come back: its services are withdrawn and removed
+    Forget {
+        /// The source's name
+        name: String,
+    },
 }
 
 /// What all client commands take.
@@ -98,6 +118,14 @@ pub(crate) async fn run(command: ClientCommand) -> anyhow::Result<()> {
         }
         ClientCommand::Vips(options) => {
             ask(&options, "/api/v1/vips", |all: &Vec<Vip>| tables::vips(all)).await?
+        }
+        ClientCommand::Sources { what: None | Some(Sources::List), options } => {
+            let table = |all: &Vec<SourceSummary>| tables::sources(all);
+            ask(&options, "/api/v1/sources", table).await?
+        }
+        ClientCommand::Sources { what: Some(Sources::Forget { name }), options } => {
+            options.api.delete(&format!("/api/v1/sources/{}", percent_encoded(&name))).await?;
+            format!("source {name} is forgotten\n")
         }
         ClientCommand::Bgp { what: None | Some(Bgp::Peers), options } => {
             ask(&options, "/api/v1/bgp/peers", |all: &Vec<BgpPeer>| tables::peers(all)).await?

@@ -1,4 +1,4 @@
-//! One GET to the appliance's API.
+//! One request to the appliance's API.
 
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Bytes;
@@ -79,14 +79,23 @@ impl fmt::Display for Api {
 impl Api {
     /// The body of a successful answer.
     pub(super) async fn get(&self, path: &str) -> Result<Bytes, RequestError> {
-        tokio::time::timeout(TIMEOUT, self.exchange(path))
+        self.send(Method::GET, path).await
+    }
+
+    /// Takes something away.
+    pub(super) async fn delete(&self, path: &str) -> Result<(), RequestError> {
+        self.send(Method::DELETE, path).await.map(drop)
+    }
+
+    async fn send(&self, method: Method, path: &str) -> Result<Bytes, RequestError> {
+        tokio::time::timeout(TIMEOUT, self.exchange(method, path))
             .await
             .unwrap_or_else(|_| Err(RequestError::Late { api: self.clone() }))
     }
 
-    async fn exchange(&self, path: &str) -> Result<Bytes, RequestError> {
+    async fn exchange(&self, method: Method, path: &str) -> Result<Bytes, RequestError> {
         let request = Request::builder()
-            .method(Method::GET)
+            .method(method)
             .uri(format!("{self}{path}"))
             .header(HOST, &self.authority)
             .header(ACCEPT, "application/json, application/problem+json")

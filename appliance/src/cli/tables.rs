@@ -3,7 +3,9 @@
 use super::table::Align::{Left, Right};
 use super::table::Table;
 use crate::human;
-use sluice_api::{Backend, BgpPeer, BgpRoute, Health, NextHopState, Rates, Service, Status, Vip};
+use sluice_api::{
+    Backend, BgpPeer, BgpRoute, Health, NextHopState, Rates, Service, SourceSummary, Status, Vip,
+};
 use std::fmt::Write as _;
 
 /// The appliance in a few lines, then its links, then its problems.
@@ -68,6 +70,28 @@ fn traffic(rates: &Rates) -> String {
         human::bits(rates.bytes_out),
         human::si(rates.new_flows),
     )
+}
+
+/// One line a source.
+pub(super) fn sources(sources: &[SourceSummary]) -> String {
+    let columns = [
+        ("SOURCE", Left),
+        ("OWNER", Left),
+        ("GENERATION", Right),
+        ("SERVICES", Right),
+        ("PROBLEMS", Right),
+    ];
+    let mut table = Table::new(columns);
+    for source in sources {
+        table.row([
+            source.name.clone(),
+            source.owner.clone(),
+            source.generation.to_string(),
+            source.services.to_string(),
+            source.problems.to_string(),
+        ]);
+    }
+    table.render("no source: no bridge has said anything yet")
 }
 
 /// One line a service.

@@ -1,4 +1,4 @@
-//! `[api]` and `[data-plane]`.
+//! `[data-plane]`.
 
 use super::pattern::Patterns;
 use super::report::Report;
@@ -6,11 +6,7 @@ use super::section::Section;
 use super::values;
 use serde_spanned::Spanned;
 use sluice_xdp::AttachPolicy;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-
-/// Port of the REST API and the status page unless configured.
-const API_PORT: u16 = 8080;
 
 /// Flows the data plane has room for unless configured: about 100 MB of kernel memory.
 const DEFAULT_MAX_FLOWS: u32 = 1 << 20;
@@ -29,25 +25,6 @@ pub(crate) struct DataPlane {
     pub(crate) pin_dir: PathBuf,
     /// Room of the flow table.
     pub(crate) max_flows: u32,
-}
-
-/// The address of the API; the default when it is absent or wrong.
-pub(super) fn api(top: &mut Section<'_, '_>, report: &mut Report) -> SocketAddr {
-    let default = SocketAddr::from((Ipv4Addr::LOCALHOST, API_PORT));
-    let Some(mut section) = top.table(report, "api") else { return default };
-    let listen = section.or(report, "listen", default, |value| {
-        let listen = values::socket(API_PORT)(value)?;
-        if listen.ip().is_loopback() {
-            Ok(listen)
-        } else {
-            let port = listen.port();
-            Err(format!(
-                "{listen} can be reached from outside, which needs TLS; write \"127.0.0.1:{port}\""
-            ))
-        }
-    });
-    section.finish(report);
-    listen
 }
 
 /// The data plane; `None` when something necessary is missing or wrong.

@@ -3,6 +3,7 @@
 //! The raw document keeps the place of every key and value. Validation turns it into a [`Config`] or into the list
 //! of all mistakes, each with its line. Nothing is half accepted.
 
+mod api;
 mod bgp;
 mod check;
 mod cross;
@@ -17,10 +18,12 @@ mod values;
 
 pub(crate) use bgp::Bgp;
 pub(crate) use check::check;
+pub(crate) use api::{ApiTls, ApiToken};
 pub(crate) use general::DataPlane;
 pub(crate) use pattern::Patterns;
 pub(crate) use report::ConfigError;
-pub(crate) use values::spelled;
+pub(crate) use service::default_idle_timeout as idle_timeout;
+pub(crate) use values::{Community, community_of as community, spelled};
 
 use report::{Mistake, Report};
 use section::Section;
@@ -38,6 +41,8 @@ pub(crate) struct Config {
     pub(crate) state_dir: PathBuf,
     /// REST and status page.
     pub(crate) api_listen: SocketAddr,
+    /// The same for who is not on this machine; none: nobody.
+    pub(crate) api_tls: Option<ApiTls>,
     /// XDP.
     pub(crate) data_plane: DataPlane,
     /// None: VIPs are announced to nobody.
@@ -73,7 +78,7 @@ pub(crate) fn parse(text: &str) -> Result<Config, Vec<Mistake>> {
 fn read(mut top: Section<'_, '_>, report: &mut Report) -> Option<Config> {
     let name = top.optional(report, "name", values::text).map(serde_spanned::Spanned::into_inner);
     let state_dir = top.or(report, "state-dir", PathBuf::from("/var/lib/sluice"), values::path);
-    let api_listen = general::api(&mut top, report);
+    let (api_listen, api_tls) = api::read(&mut top, report);
     let data_plane = general::data_plane(&mut top, report);
     let bgp = bgp::read(&mut top, report);
     let services = service::read_all(&mut top, report);
@@ -83,6 +88,7 @@ fn read(mut top: Section<'_, '_>, report: &mut Report) -> Option<Config> {
         name: name.unwrap_or_else(general::host_name),
         state_dir,
         api_listen,
+        api_tls,
         data_plane: data_plane?,
         bgp,
         services: services.into_iter().filter_map(service::Raw::into_service).collect(),

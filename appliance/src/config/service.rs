@@ -55,16 +55,20 @@ pub(super) struct RawBackend {
     pub(super) weight: u16,
 }
 
+/// How long flows of a service are remembered that does not say so.
+pub(crate) fn default_idle_timeout(protocol: Protocol) -> Duration {
+    match protocol {
+        Protocol::Tcp => TCP_IDLE,
+        Protocol::Udp => UDP_IDLE,
+    }
+}
+
 // === impl Raw ===
 
 impl Raw {
     /// The service, unless something necessary was wrong.
     pub(super) fn into_service(self) -> Option<Service> {
         let protocol = self.protocol?;
-        let default_idle = match protocol {
-            Protocol::Tcp => TCP_IDLE,
-            Protocol::Udp => UDP_IDLE,
-        };
         let service = Service {
             name: ServiceName(self.name?.into_inner()),
             vips: self.vips.into_iter().map(Spanned::into_inner).collect(),
@@ -73,7 +77,7 @@ impl Raw {
             backends: self.backends.into_iter().filter_map(RawBackend::into_backend).collect(),
             health: self.health,
             no_backend: self.no_backend,
-            idle_timeout: self.idle_timeout.unwrap_or(default_idle),
+            idle_timeout: self.idle_timeout.unwrap_or_else(|| default_idle_timeout(protocol)),
             source_ranges: canonical_prefixes(self.source_ranges),
             affinity: self.affinity,
             full_nat: canonical_prefixes(self.full_nat),

@@ -179,7 +179,7 @@ pub(super) fn prefix(value: &DeValue<'_>) -> Parsed<IpNet> {
 
 /// A community of RFC 1997 or RFC 8092.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Community {
+pub(crate) enum Community {
     /// High 16 bits first.
     Standard(u32),
     /// Three numbers.
@@ -187,19 +187,25 @@ pub(super) enum Community {
 }
 
 /// `ASN:VALUE` or `ASN:A:B`.
-pub(super) fn community(value: &DeValue<'_>) -> Parsed<Community> {
-    let written = value.as_str().unwrap_or_default().trim();
-    let numbers: Option<Vec<u32>> = written.split(':').map(|part| part.parse().ok()).collect();
-    match numbers.as_deref() {
-        Some([high, low]) if *high <= 0xffff && *low <= 0xffff => {
-            Ok(Community::Standard(high << 16 | low))
+pub(crate) fn community_of(text: &str) -> Option<Community> {
+    let numbers: Option<Vec<u32>> = text.trim().split(':').map(|part| part.parse().ok()).collect();
+    match numbers?.as_slice() {
+        [high, low] if *high <= 0xffff && *low <= 0xffff => {
+            Some(Community::Standard(high << 16 | low))
         }
-        Some([asn, a, b]) => Ok(Community::Large([*asn, *a, *b])),
-        _ => Err(format!(
+        [asn, a, b] => Some(Community::Large([*asn, *a, *b])),
+        _ => None,
+    }
+}
+
+/// [`community_of`] a value of the file.
+pub(super) fn community(value: &DeValue<'_>) -> Parsed<Community> {
+    community_of(value.as_str().unwrap_or_default()).ok_or_else(|| {
+        format!(
             "{} is not a community; write \"64512:100\" (numbers up to 65535) or \"64512:1:2\"",
             shown(value)
-        )),
-    }
+        )
+    })
 }
 
 /// An address with a port; `example_port` is offered when only the port is missing.

@@ -5,14 +5,16 @@ use super::links::Attachments;
 use super::logging::notify;
 use crate::config::Config;
 use crate::health::{Checks, Reports};
-use crate::ledger::Ledger;
+use super::outside::Outside;
+use super::peers;
+use crate::ledger::SharedLedger;
 use crate::ports::{Addresses, DataPlane, NextHops, Routes};
 use crate::reconcile::{Look, Reconciler};
 use crate::sources::Merged;
-use crate::status::{Meter, View};
+use crate::status::{Meter, SourceReports, View};
 use sd_notify::NotifyState;
 use sluice_api::Snapshot;
-use sluice_bgp::PeerStatus;
+use sluice_bgp::{PeerStatus, SpeakerConfig};
 use sluice_model::{Health, Verdict};
 use sluice_netlink::{Link, Netlink, Resolution};
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,7 +49,16 @@ pub(super) struct Appliance {
     /// What only a restart can change, as it was at the start.
     pub(super) started_with: Config,
     pub(super) started: SystemTime,
-    pub(super) ledger: Ledger,
+    pub(super) ledger: SharedLedger,
+    pub(super) desired: watch::Receiver<Arc<Merged>>,
+    /// The API under TLS.
+    pub(super) outside: Option<Outside>,
+    /// What the speaker was last configured with.
+    pub(super) speaker: Option<SpeakerConfig>,
+    pub(super) peer_problems: BTreeMap<String, String>,
+    /// What became of the wishes of sources.
+    pub(super) reports: watch::Sender<Arc<SourceReports>>,
+    pub(super) report_revision: u64,
     pub(super) merged: Arc<Merged>,
     pub(super) netlink: Netlink,
     pub(super) data_plane: DataPlane,
@@ -55,7 +66,7 @@ pub(super) struct Appliance {
     pub(super) attachments: Attachments,
     pub(super) checks: Checks,
     pub(super) health: Health,
-    pub(super) reports: Reports,
+    pub(super) verdicts: Reports,
     pub(super) links: Arc<BTreeMap<u32, Link>>,
     pub(super) resolutions: Arc<BTreeMap<IpAddr, Resolution>>,
     pub(super) next_hops: NextHops,
@@ -84,8 +95,11 @@ impl Appliance {
     /// When a part is lost that the daemon cannot work without.
     pub(super) async fn handle(&mut self, event: Event) -> anyhow::Result<Next> {
         match event {
-            Event::Desired(merged) => self.take_desired(merged),
-            Event::Health(reports) => self.take_reports(reports),
+            Event::Desired(merged) => {
+                self.take_desired(merged);
+                self.follow_peers().await;
+            }
+            Event::Health(verdicts) => self.take_reports(verdicts),
             Event::NextHops(resolutions) => self.resolutions = resolutions,
             Event::Routing => {
                 if let Err(error) = self.data_plane.flush_cache().await {
@@ -130,9 +144,22 @@ impl Appliance {
         self.plan_from(Look::Memory);
     }
 
-    fn take_reports(&mut self, reports: Reports) {
-        self.reports = reports;
-        let known = self.reports.iter().filter(|(_, r)| r.verdict != Verdict::Unknown);
+    /// Peers of sources come and go with what sources say.
+    async fn follow_peers(&mut self) {
+        let (speaker, problems) = peers::speaker(&self.config, &self.merged.bridges);
+        self.peer_problems = problems;
+        if speaker == self.speaker {
+            return;
+        }
+        match self.reconciler.routes.configure(speaker.as_ref(), false).await {
+            Ok(()) => self.speaker = speaker,
+            Err(error) => tracing::error!("cannot follow the peers of sources: {error:#}"),
+        }
+    }
+
+    fn take_reports(&mut self, verdicts: Reports) {
+        self.verdicts = verdicts;
+        let known = self.verdicts.iter().filter(|(_, r)| r.verdict != Verdict::Unknown);
         let verdicts = known.map(|(target, report)| (target.clone(), report.verdict)).collect();
         if self.health.verdicts != verdicts {
             self.health.verdicts = verdicts;
@@ -184,6 +211,7 @@ impl Appliance {
         if sd_notify::watchdog_enabled().is_some() {
             notify(&[NotifyState::Watchdog]);
         }
+        self.follow_access();
         let now = Instant::now();
         if self.attachments.retry_at().is_some_and(|at| now >= at) {
             self.sync_links().await;
@@ -231,13 +259,16 @@ impl Appliance {
     }
 
     /// Shows the state as it is.
-    pub(super) fn publish(&self) {
+    pub(super) fn publish(&mut self) {
         let patterns = &self.config.data_plane.interfaces;
         let mut troubles = self.reconciler.problems();
         troubles.extend(self.attachments.problems(patterns, &self.links));
         let own = [&self.reload_problem, &self.ledger_problem, &self.data_plane_problem];
         troubles.extend(own.into_iter().flatten().cloned());
+        troubles.extend(self.access_problems());
         troubles.extend(self.waits_for_restart());
+        let failures = self.reconciler.failures();
+        let mut revision = self.report_revision;
         let view = View {
             now: SystemTime::now(),
             started: self.started,
@@ -248,13 +279,23 @@ impl Appliance {
             programmed: self.reconciler.programmed(),
             complete: self.reconciler.is_complete(),
             health: &self.health,
-            reports: &self.reports,
+            reports: &self.verdicts,
             resolutions: &self.resolutions,
             links: self.attachments.shown(patterns, &self.links),
             peers: &self.peers,
             meter: &self.meter,
+            failures: &failures,
+            peer_problems: &self.peer_problems,
             troubles,
         };
-        self.snapshots.send_replace(Arc::new(view.snapshot()));
+        let wanted = view.wanted();
+        let before = Arc::clone(&self.reports.borrow());
+        let reports = Arc::new(view.source_reports(&wanted, &before, &mut revision));
+        // Before the snapshot, which takes longer to make: bridges wait for this.
+        if reports != before {
+            self.reports.send_replace(Arc::clone(&reports));
+        }
+        self.snapshots.send_replace(Arc::new(view.snapshot(&wanted, &reports)));
+        self.report_revision = revision;
     }
 }

@@ -80,7 +80,7 @@ impl Wakeups {
         tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut wakeups = Wakeups {
             signals,
-            desired: appliance.ledger.subscribe(),
+            desired: appliance.desired.clone(),
             health: appliance.checks.subscribe(),
             next_hops: appliance.netlink.resolutions(),
             links: appliance.netlink.links(),

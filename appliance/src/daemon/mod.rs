@@ -5,6 +5,8 @@ mod events;
 mod links;
 mod lock;
 mod logging;
+mod outside;
+mod peers;
 mod privileges;
 mod reload;
 mod shutdown;

@@ -3,8 +3,8 @@
 use super::appliance::{Appliance, Next};
 use super::links;
 use super::logging::notify;
-use crate::config::{self, Config};
-use crate::sources::Source;
+use super::peers;
+use crate::config;
 use anyhow::{Context as _, bail};
 use sd_notify::NotifyState;
 
@@ -37,19 +37,23 @@ impl Appliance {
             bail!(links::missing_words(&missing, &self.links));
         }
         // The speaker can refuse (a port that is taken) and so can the ledger (a full disk): both before anything else.
-        if speaker(&fresh) != speaker(&self.config) {
+        let (speaker, problems) = peers::speaker(&fresh, &self.merged.bridges);
+        if speaker != self.speaker {
             let routes = &mut self.reconciler.routes;
-            routes.configure(speaker(&fresh), false).await.context("cannot change BGP")?;
+            routes.configure(speaker.as_ref(), false).await.context("cannot change BGP")?;
         }
-        if let Err(error) = self.ledger.submit_next(Source::ConfigFile, fresh.services.clone()) {
+        let accepted = self.ledger.lock().configure(fresh.services.clone());
+        if let Err(error) = accepted {
             let routes = &mut self.reconciler.routes;
-            routes.configure(speaker(&self.config), false).await.context("cannot restore BGP")?;
+            routes.configure(self.speaker.as_ref(), false).await.context("cannot restore BGP")?;
             return Err(error.into());
         }
+        (self.speaker, self.peer_problems) = (speaker, problems);
         if fresh.bgp.is_none() {
             self.peers.clear();
         }
         self.config = fresh;
+        self.reconfigure_access();
         self.sync_links().await;
         Ok(())
     }
@@ -59,6 +63,7 @@ impl Appliance {
         let (now, then) = (&self.config, &self.started_with);
         let differs = [
             ("api.listen", now.api_listen != then.api_listen),
+            ("api.tls.listen", tls_listen(now) != tls_listen(then)),
             ("state-dir", now.state_dir != then.state_dir),
             ("data-plane.attach", now.data_plane.attach != then.data_plane.attach),
             ("data-plane.pin-dir", now.data_plane.pin_dir != then.data_plane.pin_dir),
@@ -71,6 +76,6 @@ impl Appliance {
     }
 }
 
-fn speaker(config: &Config) -> Option<&sluice_bgp::SpeakerConfig> {
-    config.bgp.as_ref().map(|bgp| &bgp.speaker)
+fn tls_listen(config: &config::Config) -> Option<std::net::SocketAddr> {
+    config.api_tls.as_ref().map(|tls| tls.listen)
 }

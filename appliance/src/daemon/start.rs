@@ -5,16 +5,18 @@ use super::links::{self, Attachments};
 use super::shutdown;
 use crate::config::Config;
 use crate::health::{Checks, Reports};
-use crate::http;
-use crate::ledger::Ledger;
+use super::outside::Outside;
+use super::peers;
+use crate::http::{App, Sources};
+use crate::ledger::{Ledger, SharedLedger};
 use crate::ports::{Addresses, DataPlane, NextHops, Routes};
 use crate::reconcile::{Look, Reconciler};
-use crate::sources::Source;
 use crate::status::Meter;
 use anyhow::{Context as _, bail};
 use sluice_api::Snapshot;
 use sluice_model::Health;
 use sluice_netlink::Netlink;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -31,11 +33,15 @@ pub(super) async fn start(path: PathBuf, config: Config) -> anyhow::Result<Appli
     let listener = TcpListener::bind(listen)
         .await
         .with_context(|| format!("cannot listen on {listen} for the API (api.listen)"))?;
+    let outside = match &config.api_tls {
+        Some(tls) => Some(Outside::open(tls).await?),
+        None => None,
+    };
     let (mut ledger, ledger_problem) = Ledger::open(config.state_dir.join("desired.json"))?;
     if let Some(problem) = &ledger_problem {
         tracing::error!("{problem}");
     }
-    ledger.submit_next(Source::ConfigFile, config.services.clone())?;
+    ledger.configure(config.services.clone())?;
     let netlink = Netlink::start().await.context("cannot read links and addresses")?;
     let links = netlink.links().borrow().clone();
     let missing = links::missing(&config.data_plane.interfaces, &links);
@@ -47,11 +53,19 @@ pub(super) async fn start(path: PathBuf, config: Config) -> anyhow::Result<Appli
     let addresses = Addresses(netlink.clone());
     let reconciler = Reconciler::new(data_plane.clone(), addresses, Routes::default());
     let now = Instant::now();
+    let (desired, ledger) = (ledger.subscribe(), SharedLedger::new(ledger));
+    let (outside_listener, outside) = outside.unzip();
     let mut appliance = Appliance {
         path,
         started_with: config.clone(),
         started: SystemTime::now(),
-        merged: ledger.subscribe().borrow().clone(),
+        merged: desired.borrow().clone(),
+        desired,
+        outside,
+        speaker: None,
+        peer_problems: BTreeMap::new(),
+        reports: watch::Sender::default(),
+        report_revision: first_revision(),
         resolutions: netlink.resolutions().borrow().clone(),
         config,
         ledger,
@@ -61,7 +75,7 @@ pub(super) async fn start(path: PathBuf, config: Config) -> anyhow::Result<Appli
         attachments: Attachments::default(),
         checks: Checks::new(),
         health: Health::default(),
-        reports: Reports::new(),
+        verdicts: Reports::new(),
         links,
         next_hops: NextHops::new(now),
         peers: Vec::new(),
@@ -83,7 +97,7 @@ pub(super) async fn start(path: PathBuf, config: Config) -> anyhow::Result<Appli
         }
         return Err(error);
     }
-    serve_api(&appliance, listener);
+    serve_api(&appliance, listener, outside_listener);
     Ok(appliance)
 }
 
@@ -99,9 +113,10 @@ async fn bring_up(appliance: &mut Appliance) -> anyhow::Result<()> {
     appliance.give_next_hops().await;
     appliance.due = None;
     appliance.pass(Look::Memory).await;
-    let speaker = appliance.config.bgp.as_ref().map(|bgp| &bgp.speaker);
+    let (speaker, problems) = peers::speaker(&appliance.config, &appliance.merged.bridges);
     let routes = &mut appliance.reconciler.routes;
-    routes.configure(speaker, adopted).await.context("cannot start BGP")?;
+    routes.configure(speaker.as_ref(), adopted).await.context("cannot start BGP")?;
+    (appliance.speaker, appliance.peer_problems) = (speaker, problems);
     appliance.publish();
     Ok(())
 }
@@ -117,15 +132,27 @@ async fn wait_for_next_hops(appliance: &mut Appliance) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn serve_api(appliance: &Appliance, listener: TcpListener) {
-    let (snapshots, stop) = (appliance.snapshots.subscribe(), appliance.stop.clone());
+fn serve_api(appliance: &Appliance, listener: TcpListener, outside: Option<TcpListener>) {
+    let sources =
+        Sources { ledger: appliance.ledger.clone(), reports: appliance.reports.subscribe() };
+    let app = App::new(appliance.snapshots.subscribe(), sources, appliance.stop.clone());
+    if let (Some(outside), Some(listener)) = (&appliance.outside, outside) {
+        outside.serve(listener, app.clone());
+    }
     tracing::info!(listen = %appliance.config.api_listen, "API and status page");
     tokio::spawn(async move {
         // Packets are balanced and routes announced without the API too: it is no reason to end.
-        if let Err(error) = http::serve(listener, snapshots, stop).await {
+        if let Err(error) = app.serve(listener).await {
             tracing::error!(%error, "the API has ended");
         }
     });
+}
+
+/// Revisions of reports begin elsewhere after each start, so that nobody takes a new one for one seen before; small
+/// enough for numbers of JSON (2^53).
+fn first_revision() -> u64 {
+    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    since_epoch.as_secs() << 20
 }
 
 fn options(config: &Config) -> sluice_xdp::Options {

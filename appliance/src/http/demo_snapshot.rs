@@ -2,7 +2,8 @@
 
 use sluice_api::{
     Backend, BgpPeer, BgpRoute, BgpSpeaker, BgpState, Counters, Drop, Health, Link, NextHopState,
-    Protocol, RatePoint, Rates, Service, ServiceState, Snapshot, Status, Traffic, Vip, XdpMode,
+    Protocol, RatePoint, Rates, Service, ServiceState, Snapshot, SourceSummary, Status, Traffic, Vip,
+    XdpMode,
 };
 
 /// 2026-05-04T12:00:00Z, when the made-up appliance started.
@@ -20,6 +21,13 @@ pub(super) fn demo_snapshot(t: u64) -> Snapshot {
         vips: vips(),
         peers: peers(t),
         routes: routes(),
+        sources: vec![SourceSummary {
+            name: "prod".to_owned(),
+            owner: "0d4c5e9b-7d1f-4a54-9a53-2f6a1f0f9c11".to_owned(),
+            generation: (3 << 32) + 17,
+            services: 2,
+            problems: 1,
+        }],
         drops: drops(t),
         services,
         history,

@@ -23,7 +23,7 @@ const HEADERS: [(HeaderName, &str); 6] = [
 
 /// Answers only requests meant for this host, and puts the common headers on every answer.
 pub(super) async fn guard(request: Request, next: Next) -> Response {
-    let mut response = if is_ours(request.uri(), request.headers()) {
+    let response = if is_ours(request.uri(), request.headers()) {
         next.run(request).await
     } else {
         problem::answer(
@@ -32,6 +32,15 @@ pub(super) async fn guard(request: Request, next: Next) -> Response {
             "the Host header must be an IP address or localhost",
         )
     };
+    with_headers(response)
+}
+
+/// The common headers alone, for listeners where every request shows who makes it.
+pub(super) async fn headers(request: Request, next: Next) -> Response {
+    with_headers(next.run(request).await)
+}
+
+fn with_headers(mut response: Response) -> Response {
     let headers = response.headers_mut();
     for (name, value) in HEADERS {
         headers.insert(name, HeaderValue::from_static(value));

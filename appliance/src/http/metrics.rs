@@ -42,6 +42,20 @@ fn appliance(page: &mut Exposition, snapshot: &Snapshot) {
         .sample(&[], u8::from(status.adopted));
     page.gauge("sluice_desired_generation", "Generation of the desired state.")
         .sample(&[], status.generation);
+    let mut family =
+        page.gauge("sluice_source_generation", "Newest generation accepted from the source.");
+    for source in &snapshot.sources {
+        family.sample(&[("source", &source.name)], source.generation);
+    }
+    let mut family = page.gauge("sluice_source_services", "Services that the source wants.");
+    for source in &snapshot.sources {
+        family.sample(&[("source", &source.name)], source.services);
+    }
+    let mut family = page
+        .gauge("sluice_source_problems", "Services of the source that are not served as wanted.");
+    for source in &snapshot.sources {
+        family.sample(&[("source", &source.name)], source.problems);
+    }
     page.gauge("sluice_programmed_generation", "Generation of the state that is programmed.")
         .sample(&[], status.programmed_generation);
 }

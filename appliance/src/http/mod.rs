@@ -1,7 +1,8 @@
 //! REST API, metrics, event streams and the status page, all read from one watched snapshot.
 //!
-//! Nothing here changes anything: there are only GET routes. Nothing is fetched from elsewhere either; the page works
-//! on a box without the internet.
+//! Nothing here changes anything but what sources wish (`sources`), which goes into the ledger. The plain listener is
+//! loopback's; from outside there is TLS only, with a token or a client certificate (`tls`, `access`). Nothing is fetched
+//! from elsewhere; the page works on a box without the internet.
 
 use axum::Router;
 use axum::http::Uri;
@@ -13,6 +14,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
+mod access;
 mod assets;
 mod changes;
 #[cfg(test)]
@@ -23,8 +25,13 @@ mod metrics;
 mod page;
 mod problem;
 mod rest;
+mod sources;
 #[cfg(test)]
 mod tests;
+mod tls;
+
+pub(crate) use access::Access;
+pub(crate) use sources::Sources;
 
 /// Event streams (API and pages together) that may be open at once; one more is answered with 503.
 const MAX_EVENT_STREAMS: usize = 64;
@@ -34,40 +41,82 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 
 /// What every handler can reach.
 #[derive(Clone)]
-struct App {
+pub(crate) struct App {
     snapshots: watch::Receiver<Arc<Snapshot>>,
+    sources: Sources,
     /// One permit per open event stream.
     streams: Arc<Semaphore>,
     shutdown: CancellationToken,
 }
 
-/// Serves until `shutdown`.
-///
-/// # Errors
-/// When the listener fails.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    snapshots: watch::Receiver<Arc<Snapshot>>,
-    shutdown: CancellationToken,
+// === impl App ===
+
+impl App {
+    /// Serves what these channels show, until `shutdown`.
+    pub(crate) fn new(
+        snapshots: watch::Receiver<Arc<Snapshot>>,
+        sources: Sources,
+        shutdown: CancellationToken,
+    ) -> Self {
+        App { snapshots, sources, streams: Arc::new(Semaphore::new(MAX_EVENT_STREAMS)), shutdown }
+    }
+
+    /// Serves those who are on this machine: whoever can open a connection to loopback here may read everything, and
+    /// write to sources as the bridge would.
+    ///
+    /// # Errors
+    /// When the listener fails.
+    pub(crate) async fn serve(self, listener: TcpListener) -> std::io::Result<()> {
+        let shutdown = self.shutdown.clone();
+        let router = router(self)
+            .layer(axum::Extension(access::Caller::Local))
+            .layer(axum::middleware::from_fn(guard::guard));
+        until(&shutdown, axum::serve(listener, router).with_graceful_shutdown(ended(&shutdown))).await
+    }
+
+    /// Serves everybody who has a token or a certificate.
+    ///
+    /// # Errors
+    /// When the listener fails.
+    pub(crate) async fn serve_tls(
+        self,
+        listener: TcpListener,
+        access: watch::Receiver<Arc<Access>>,
+    ) -> std::io::Result<()> {
+        let shutdown = self.shutdown.clone();
+        let listener = tls::Handshakes::new(listener, access.clone())?;
+        let state = (self.clone(), access);
+        let service = router(self)
+            .layer(axum::middleware::from_fn_with_state(state, tls::guard))
+            .layer(axum::middleware::from_fn(guard::headers))
+            .into_make_service_with_connect_info::<tls::Client>();
+        until(&shutdown, axum::serve(listener, service).with_graceful_shutdown(ended(&shutdown))).await
+    }
+}
+
+fn ended(shutdown: &CancellationToken) -> impl Future<Output = ()> + Send + 'static {
+    shutdown.clone().cancelled_owned()
+}
+
+/// A client that neither reads nor closes must not hold the process.
+async fn until(
+    shutdown: &CancellationToken,
+    server: impl IntoFuture<Output = std::io::Result<()>>,
 ) -> std::io::Result<()> {
-    let app = router(snapshots, shutdown.clone());
-    let server =
-        axum::serve(listener, app).with_graceful_shutdown(shutdown.clone().cancelled_owned());
     let grace_is_over = async {
         shutdown.cancelled().await;
         tokio::time::sleep(SHUTDOWN_GRACE).await;
     };
     tokio::select! {
-        result = server => result,
-        // A client that neither reads nor closes must not hold the process.
+        result = server.into_future() => result,
         () = grace_is_over => Ok(()),
     }
 }
 
-fn router(snapshots: watch::Receiver<Arc<Snapshot>>, shutdown: CancellationToken) -> Router {
-    let app = App { snapshots, streams: Arc::new(Semaphore::new(MAX_EVENT_STREAMS)), shutdown };
+fn router(app: App) -> Router {
     Router::new()
         .merge(rest::routes())
+        .merge(sources::routes())
         .route("/", get(page::document))
         .route("/page/events", get(events::page))
         .route("/assets/{name}", get(assets::asset))
@@ -75,7 +124,6 @@ fn router(snapshots: watch::Receiver<Arc<Snapshot>>, shutdown: CancellationToken
         .route("/metrics", get(metrics::metrics))
         .fallback(|uri: Uri| async move { problem::not_found(&uri) })
         .method_not_allowed_fallback(problem::method_not_allowed)
-        .layer(axum::middleware::from_fn(guard::guard))
         .with_state(app)
 }
 

@@ -37,12 +37,12 @@ pub(super) fn not_found(uri: &Uri) -> Response {
     )
 }
 
-/// Every route answers GET and HEAD; the framework adds `Allow`.
+/// Nearly every route answers GET and HEAD only; the framework adds `Allow`.
 pub(super) async fn method_not_allowed(uri: Uri) -> Response {
     answer(
         StatusCode::METHOD_NOT_ALLOWED,
         &uri,
-        "this API is read-only: use GET; configuration changes go through the file and SIGHUP",
+        "use GET; configuration changes go through the file and SIGHUP, and bridges PUT and PATCH /api/v1/sources/NAME",
     )
 }
 

@@ -23,6 +23,7 @@ pub(super) fn routes() -> Router<App> {
         .route("/api/v1/bgp/peers", part(|snapshot| json(&snapshot.peers)))
         .route("/api/v1/bgp/routes", part(|snapshot| json(&snapshot.routes)))
         .route("/api/v1/drops", part(|snapshot| json(&snapshot.drops)))
+        .route("/api/v1/sources", part(|snapshot| json(&snapshot.sources)))
         .route("/api/v1/history", part(|snapshot| json(&snapshot.history)))
         .route("/api/v1/openapi.json", get(openapi))
         .layer(axum::middleware::from_fn(negotiate));

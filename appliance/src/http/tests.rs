@@ -27,6 +27,8 @@ struct Server {
     shutdown: CancellationToken,
     task: JoinHandle<std::io::Result<()>>,
     client: Client<HttpConnector, Empty<Bytes>>,
+    _reports: watch::Sender<Arc<crate::status::SourceReports>>,
+    _scratch: crate::scratch::Scratch,
 }
 
 struct Answer {
@@ -38,12 +40,19 @@ struct Answer {
 impl Server {
     async fn start(snapshot: Snapshot) -> Self {
         let (snapshots, receiver) = watch::channel(Arc::new(snapshot));
+        let scratch = crate::scratch::Scratch::new();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
-        let task = tokio::spawn(serve(listener, receiver, shutdown.clone()));
+        let (ledger, _) =
+            crate::ledger::Ledger::open(scratch.path().join("desired.json")).unwrap();
+        let ledger = crate::ledger::SharedLedger::new(ledger);
+        let (reports, reported) = watch::channel(Arc::default());
+        let sources = Sources { ledger, reports: reported };
+        let app = App::new(receiver, sources, shutdown.clone());
+        let task = tokio::spawn(app.serve(listener));
         let client = Client::builder(TokioExecutor::new()).build_http();
-        Self { address, snapshots, shutdown, task, client }
+        Self { address, snapshots, shutdown, task, client, _reports: reports, _scratch: scratch }
     }
 
     async fn open(

@@ -1,9 +1,10 @@
 //! The ledger's file: JSON, replaced as a whole. The types of the file are its own; the vocabulary knows no serde.
 
 use super::Content;
-use crate::sources::Wish;
+use crate::sources::{Bridge, Wish};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use sluice_api::{WantedPeer, WantedService};
 use sluice_model::{
     Backend, Generation, HealthCheck, NoBackend, Probe, Protocol, RouteAttributes, Service,
     ServiceName, StatusRange, canonical_prefixes,
@@ -13,12 +14,14 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Of the layout that is written.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
-/// Layouts that are read. The first one knew neither source ranges, affinity, full NAT nor routes; all have defaults.
+/// Layouts that are read. The first knew neither source ranges, affinity, full NAT nor routes, the second no bridges;
+/// all have defaults.
 const READABLE: std::ops::RangeInclusive<u32> = 1..=FORMAT;
 
 /// Why a file was not read.
@@ -36,6 +39,8 @@ struct LedgerFile {
     format: u32,
     revision: u64,
     sources: BTreeMap<String, WishEntry>,
+    #[serde(default)]
+    bridges: BTreeMap<String, BridgeEntry>,
     changed: BTreeMap<String, u64>,
 }
 
@@ -44,6 +49,18 @@ struct LedgerFile {
 struct WishEntry {
     generation: u64,
     services: Vec<ServiceEntry>,
+}
+
+/// A bridge's words as they were sent: what was made of them follows from the program that reads them.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BridgeEntry {
+    owner: String,
+    generation: u64,
+    inside: Vec<String>,
+    peers: Vec<WantedPeer>,
+    /// Each with the generation that last changed it.
+    services: Vec<(u64, WantedService)>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -129,7 +146,7 @@ pub(super) fn read(path: &Path) -> Result<Content, ReadError> {
 
 /// Replaces the file so that at every moment, also after a power cut, the old one or the new one is there.
 pub(super) fn write(path: &Path, content: &Content) -> io::Result<()> {
-    let mut bytes = serde_json::to_vec_pretty(&LedgerFile::from(content))?;
+    let mut bytes = serde_json::to_vec(&LedgerFile::from(content))?;
     bytes.push(b'\n');
     let directory = path.parent().unwrap_or(Path::new("/"));
     std::fs::create_dir_all(directory)?;
@@ -148,17 +165,27 @@ fn milliseconds(duration: Duration) -> u64 {
 
 // === from and into the vocabulary ===
 
+/// The configuration file among the sources.
+const CONFIG: &str = "config";
+
 impl TryFrom<LedgerFile> for Content {
     type Error = String;
 
-    fn try_from(file: LedgerFile) -> Result<Self, String> {
-        let wishes = file.sources.into_iter();
+    fn try_from(mut file: LedgerFile) -> Result<Self, String> {
+        let config = file.sources.remove(CONFIG).map(Wish::from).unwrap_or_default();
+        if let Some((other, _)) = file.sources.first_key_value() {
+            return Err(format!("{other} is not a source"));
+        }
+        let bridge = |(name, entry): (String, BridgeEntry)| {
+            let BridgeEntry { owner, generation, inside, peers, services } = entry;
+            let kept = Bridge::kept(owner, generation, inside, peers, services)?;
+            Ok((name, Arc::new(kept)))
+        };
         let generations = file.changed.into_iter();
         Ok(Content {
             revision: Generation(file.revision),
-            wishes: wishes
-                .map(|(s, w)| Ok((s.parse()?, w.into())))
-                .collect::<Result<_, String>>()?,
+            config,
+            bridges: file.bridges.into_iter().map(bridge).collect::<Result<_, String>>()?,
             changed: generations.map(|(n, g)| (ServiceName(n), Generation(g))).collect(),
         })
     }
@@ -166,25 +193,40 @@ impl TryFrom<LedgerFile> for Content {
 
 impl From<&Content> for LedgerFile {
     fn from(content: &Content) -> Self {
+        let bridges = content.bridges.iter();
         LedgerFile {
             format: FORMAT,
             revision: content.revision.0,
-            sources: content.wishes.iter().map(|(s, w)| (s.to_string(), w.into())).collect(),
+            sources: BTreeMap::from([(CONFIG.to_owned(), WishEntry::from(&content.config))]),
+            bridges: bridges.map(|(name, b)| (name.clone(), b.as_ref().into())).collect(),
             changed: content.changed.iter().map(|(n, g)| (n.0.clone(), g.0)).collect(),
+        }
+    }
+}
+
+impl From<&Bridge> for BridgeEntry {
+    fn from(bridge: &Bridge) -> Self {
+        let services = bridge.wishes.values();
+        BridgeEntry {
+            owner: bridge.owner.clone(),
+            generation: bridge.generation,
+            inside: bridge.inside.clone(),
+            peers: bridge.peers.clone(),
+            services: services.map(|wish| (wish.generation, wish.wanted.clone())).collect(),
         }
     }
 }
 
 impl From<WishEntry> for Wish {
     fn from(entry: WishEntry) -> Self {
-        let services = entry.services.into_iter().map(Service::from).collect();
+        let services = entry.services.into_iter().map(|entry| Arc::new(entry.into())).collect();
         Wish { generation: Generation(entry.generation), services }
     }
 }
 
 impl From<&Wish> for WishEntry {
     fn from(wish: &Wish) -> Self {
-        let services = wish.services.iter().map(ServiceEntry::from).collect();
+        let services = wish.services.iter().map(|service| service.as_ref().into()).collect();
         WishEntry { generation: wish.generation.0, services }
     }
 }

@@ -4,11 +4,12 @@
 
 mod file;
 
-use crate::sources::{Merged, Source, Wish, merge};
-use sluice_model::{Generation, Service, ServiceName};
+use crate::sources::{Bridge, Bridges, Merged, Refusal, Wish, merge};
+use sluice_api::{SourceChange, SourceState};
+use sluice_model::{Desired, Generation, Service, ServiceName};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 /// Everything that is remembered.
@@ -16,7 +17,8 @@ use tokio::sync::watch;
 struct Content {
     /// Grows with each accepted wish of any source: the generation of the merged state.
     revision: Generation,
-    wishes: BTreeMap<Source, Wish>,
+    config: Wish,
+    bridges: Bridges,
     /// The revision that last changed each service.
     changed: BTreeMap<ServiceName, Generation>,
 }
@@ -37,27 +39,16 @@ pub(crate) struct OpenError {
     source: std::io::Error,
 }
 
+/// The ledger, for the daemon's loop and for everybody who may submit.
+#[derive(Clone)]
+pub(crate) struct SharedLedger(Arc<Mutex<Ledger>>);
+
 /// Why a wish is refused; nothing has changed then.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SubmitError {
-    /// The source has wished something newer.
-    #[error("generation {submitted} of source {from} is older than {newest}")]
-    Older {
-        /// The source.
-        from: Source,
-        /// What it submitted.
-        submitted: Generation,
-        /// What is kept.
-        newest: Generation,
-    },
-    /// A generation has one content for ever.
-    #[error("generation {generation} of source {from} has other content than before")]
-    Altered {
-        /// The source.
-        from: Source,
-        /// What it submitted.
-        generation: Generation,
-    },
+    /// What is said does not fit to what was said before.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
     /// What cannot be kept is not promised.
     #[error("cannot write the ledger {}", path.display())]
     Write {
@@ -73,9 +64,9 @@ pub(crate) enum SubmitError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Accepted {
     /// It is the newest now.
-    New(Generation),
+    New,
     /// It was already known.
-    Known(Generation),
+    Known,
 }
 
 // === impl Ledger ===
@@ -108,49 +99,88 @@ impl Ledger {
         self.merged.subscribe()
     }
 
-    /// Takes a wish whose source counts its generations itself.
-    pub(crate) fn submit(&mut self, from: Source, wish: Wish) -> Result<Accepted, SubmitError> {
-        let wish = wish.canonical();
-        if let Some(known) = self.content.wishes.get(&from) {
-            let (submitted, newest) = (wish.generation, known.generation);
-            if submitted < newest {
-                return Err(SubmitError::Older { from, submitted, newest });
-            }
-            if submitted == newest && wish.services == known.services {
-                return Ok(Accepted::Known(newest));
-            }
-            if submitted == newest {
-                return Err(SubmitError::Altered { from, generation: newest });
-            }
+    /// Takes what the configuration file wishes: other content is its next generation.
+    pub(crate) fn configure(&mut self, services: Vec<Service>) -> Result<Accepted, SubmitError> {
+        let known = &self.content.config;
+        let wish = Wish::new(known.generation.next(), services);
+        if known.services == wish.services && known.generation != Generation::default() {
+            return Ok(Accepted::Known);
         }
-        self.accept(from, wish)
+        self.accept(wish, self.content.bridges.clone())
     }
 
-    /// Takes a wish whose source does not count, like a file: other content is the next generation.
-    pub(crate) fn submit_next(
+    /// Takes everything that a bridge wishes.
+    pub(crate) fn put(&mut self, source: &str, state: SourceState) -> Result<Accepted, SubmitError> {
+        let next = Bridge::put(self.bridge(source), state)?;
+        self.accept_bridge(source, next)
+    }
+
+    /// Takes a change of what a bridge wishes.
+    pub(crate) fn patch(
         &mut self,
-        from: Source,
-        services: Vec<Service>,
+        source: &str,
+        change: SourceChange,
     ) -> Result<Accepted, SubmitError> {
-        let wish = Wish { generation: Generation::default(), services }.canonical();
-        let known = self.content.wishes.get(&from);
-        let generation = match known {
-            Some(known) if known.services == wish.services => known.generation,
-            Some(known) => known.generation.next(),
-            None => Generation::default().next(),
-        };
-        self.submit(from, Wish { generation, ..wish })
+        let next = Bridge::patch(self.bridge(source), change)?;
+        self.accept_bridge(source, next)
+    }
+
+    /// Forgets a bridge and everything it wished; false when there is none of this name.
+    pub(crate) fn forget(&mut self, source: &str) -> Result<bool, SubmitError> {
+        let mut bridges = self.content.bridges.clone();
+        if bridges.remove(source).is_none() {
+            return Ok(false);
+        }
+        self.accept(self.content.config.clone(), bridges).map(|_| true)
+    }
+
+    /// The newest generation of a bridge.
+    pub(crate) fn generation(&self, source: &str) -> Option<u64> {
+        self.bridge(source).map(|bridge| bridge.generation)
+    }
+
+    fn bridge(&self, source: &str) -> Option<&Bridge> {
+        self.content.bridges.get(source).map(Arc::as_ref)
+    }
+
+    fn accept_bridge(
+        &mut self,
+        source: &str,
+        next: Option<Bridge>,
+    ) -> Result<Accepted, SubmitError> {
+        let Some(next) = next else { return Ok(Accepted::Known) };
+        let mut bridges = self.content.bridges.clone();
+        bridges.insert(source.to_owned(), Arc::new(next));
+        self.accept(self.content.config.clone(), bridges)
     }
 
     /// Written first, published second: what is acted on survives.
-    fn accept(&mut self, from: Source, wish: Wish) -> Result<Accepted, SubmitError> {
-        let generation = wish.generation;
-        let next = self.content.with(from, wish);
+    fn accept(&mut self, config: Wish, bridges: Bridges) -> Result<Accepted, SubmitError> {
+        let revision = self.content.revision.next();
+        let (desired, clashes) = merge(revision, &config, &bridges);
+        let before = Arc::clone(&self.merged.borrow());
+        let changed = changed(&self.content.changed, &before.desired, &desired);
+        let next = Content { revision, config, bridges, changed };
         file::write(&self.path, &next)
             .map_err(|source| SubmitError::Write { path: self.path.clone(), source })?;
         self.content = next;
-        self.merged.send_replace(Arc::new(self.content.merged()));
-        Ok(Accepted::New(generation))
+        let (changed, bridges) = (self.content.changed.clone(), self.content.bridges.clone());
+        self.merged.send_replace(Arc::new(Merged { desired, changed, clashes, bridges }));
+        Ok(Accepted::New)
+    }
+}
+
+// === impl SharedLedger ===
+
+impl SharedLedger {
+    pub(crate) fn new(ledger: Ledger) -> Self {
+        SharedLedger(Arc::new(Mutex::new(ledger)))
+    }
+
+    /// For one submission; a disk may keep the caller waiting.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Ledger> {
+        // A panic leaves the ledger as it was: what is accepted is replaced as a whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -158,39 +188,36 @@ impl Ledger {
 
 impl Wish {
     /// Equal wishes are equal values: by name, each service in its canonical form.
-    fn canonical(mut self) -> Self {
-        self.services = self.services.into_iter().map(Service::canonical).collect();
-        self.services.sort_by(|a, b| a.name.cmp(&b.name));
-        self
+    fn new(generation: Generation, services: Vec<Service>) -> Self {
+        let services = services.into_iter().map(|service| Arc::new(service.canonical()));
+        let mut services: Vec<Arc<Service>> = services.collect();
+        services.sort_by(|a, b| a.name.cmp(&b.name));
+        Wish { generation, services }
     }
 }
 
 // === impl Content ===
 
 impl Content {
-    fn with(&self, from: Source, wish: Wish) -> Self {
-        let revision = self.revision.next();
-        let mut next = Content { revision, ..self.clone() };
-        next.wishes.insert(from, wish);
-        let services = |content: &Content| -> BTreeMap<ServiceName, Service> {
-            let desired = merge(revision, &content.wishes).0;
-            desired.services().map(|service| (service.name.clone(), service.clone())).collect()
-        };
-        let before = services(self);
-        let after = services(&next);
-        next.changed.retain(|name, _| after.contains_key(name));
-        for (name, service) in after {
-            if before.get(&name) != Some(&service) {
-                next.changed.insert(name, revision);
-            }
-        }
-        next
-    }
-
     fn merged(&self) -> Merged {
-        let (desired, clashes) = merge(self.revision, &self.wishes);
-        Merged { desired, changed: self.changed.clone(), clashes }
+        let (desired, clashes) = merge(self.revision, &self.config, &self.bridges);
+        let (changed, bridges) = (self.changed.clone(), self.bridges.clone());
+        Merged { desired, changed, clashes, bridges }
     }
+}
+
+/// The revision that last changed each service, when `after` takes the place of `before`.
+fn changed(
+    known: &BTreeMap<ServiceName, Generation>,
+    before: &Desired,
+    after: &Desired,
+) -> BTreeMap<ServiceName, Generation> {
+    let when = |service: &Service| {
+        let is_same = |old: &Service| std::ptr::eq(old, service) || old == service;
+        let is_known = before.service(&service.name).is_some_and(is_same);
+        known.get(&service.name).filter(|_| is_known).copied().unwrap_or(after.generation())
+    };
+    after.services().map(|service| (service.name.clone(), when(service))).collect()
 }
 
 #[cfg(test)]

@@ -18,22 +18,37 @@ fn open(scratch: &Scratch) -> (Ledger, Option<String>) {
     Ledger::open(scratch.path().join("desired.json")).unwrap()
 }
 
-fn wish(generation: u64, names: &[&str]) -> Wish {
-    Wish { generation: Generation(generation), services: services(names) }
+/// What a bridge wants: services of these names, each on its own VIP.
+fn state(generation: u64, services: &[(&str, &str)]) -> SourceState {
+    let wanted = |(name, vip): &(&str, &str)| sluice_api::WantedService {
+        name: (*name).to_owned(),
+        vips: vec![(*vip).to_owned()],
+        port: 1000,
+        ..Default::default()
+    };
+    let services = services.iter().map(wanted).collect();
+    SourceState { owner: "uid".to_owned(), generation, services, ..SourceState::default() }
+}
+
+fn names(merged: &Merged) -> Vec<&str> {
+    merged.desired.services().map(|service| service.name.0.as_str()).collect()
 }
 
 #[test]
-fn older_and_altered_wishes_are_refused() {
+fn sources_come_and_go_without_each_other() {
     let scratch = Scratch::new();
     let (mut ledger, _) = open(&scratch);
-    let from = || Source::Bridge("a".to_owned());
-    assert_eq!(ledger.submit(from(), wish(5, &["a"])).unwrap(), Accepted::New(Generation(5)));
-    assert_eq!(ledger.submit(from(), wish(5, &["a"])).unwrap(), Accepted::Known(Generation(5)));
-    assert!(matches!(ledger.submit(from(), wish(4, &["a"])), Err(SubmitError::Older { .. })));
-    assert!(matches!(ledger.submit(from(), wish(5, &["b"])), Err(SubmitError::Altered { .. })));
+    assert_eq!(ledger.put("b", state(5, &[("b/1", "192.0.2.1")])).unwrap(), Accepted::New);
+    assert_eq!(ledger.put("b", state(5, &[("b/1", "192.0.2.1")])).unwrap(), Accepted::Known);
+    let older = ledger.put("b", state(4, &[]));
+    assert!(matches!(older, Err(SubmitError::Refused(Refusal::Older { .. }))), "{older:?}");
+    ledger.put("c", state(1, &[("c/1", "192.0.2.1"), ("c/2", "192.0.2.2")])).unwrap();
     let merged = ledger.subscribe().borrow().clone();
-    let names: Vec<_> = merged.desired.services().map(|s| s.name.0.clone()).collect();
-    assert_eq!((names, merged.desired.generation()), (vec!["a".to_owned()], Generation(1)));
+    assert_eq!(names(&merged), ["b/1", "c/2"], "the first of two that clash stays");
+    assert_eq!(merged.clashes.len(), 1);
+    assert!(ledger.forget("b").unwrap());
+    assert!(!ledger.forget("b").unwrap());
+    assert_eq!(names(&ledger.subscribe().borrow()), ["c/1", "c/2"]);
 }
 
 #[test]
@@ -41,36 +56,47 @@ fn a_restart_loses_nothing() {
     let scratch = Scratch::new();
     let before = {
         let (mut ledger, _) = open(&scratch);
-        ledger.submit_next(Source::ConfigFile, services(&["a", "b"])).unwrap();
-        ledger.submit(Source::Bridge("a".to_owned()), wish(7, &["c", "d"])).unwrap();
+        ledger.configure(services(&["a", "b"])).unwrap();
+        let wishes = [("c", "203.0.113.10"), ("d", "192.0.2.1"), ("e", "nonsense")];
+        ledger.put("x", state(7, &wishes)).unwrap();
         let merged = ledger.subscribe().borrow().clone();
         let clashes: Vec<String> = merged.clashes.iter().map(ToString::to_string).collect();
-        assert_eq!(
-            clashes,
-            [
-                "203.0.113.10:1000/tcp belongs to service a; service c is left out",
-                "203.0.113.10:1001/tcp belongs to service b; service d is left out",
-            ]
-        );
+        assert_eq!(clashes, ["203.0.113.10:1000/tcp belongs to service a; service c is left out"]);
+        assert!(merged.bridges["x"].wishes["e"].made.is_err());
         merged
     };
     let (mut ledger, trouble) = open(&scratch);
     assert_eq!(trouble, None);
     assert_eq!(*ledger.subscribe().borrow(), before);
     // The same file again is no new generation.
-    let again = ledger.submit_next(Source::ConfigFile, services(&["a", "b"])).unwrap();
-    assert_eq!(again, Accepted::Known(Generation(1)));
+    assert_eq!(ledger.configure(services(&["a", "b"])).unwrap(), Accepted::Known);
+}
+
+/// As the first version wrote it.
+#[test]
+fn the_first_layout_is_read() {
+    let scratch = Scratch::new();
+    let text = r#"{"format": 1, "revision": 3, "changed": {"a": 2}, "sources": {"config":
+        {"generation": 2, "services": [{"name": "a", "vips": ["192.0.2.1"], "port": 80,
+        "protocol": "tcp", "backends": [["10.0.0.1:80", 1]], "health": null,
+        "no_backend": "reject", "idle_timeout_ms": 60000}]}}}"#;
+    std::fs::write(scratch.path().join("desired.json"), text).unwrap();
+    let (ledger, trouble) = open(&scratch);
+    assert_eq!(trouble, None);
+    let merged = ledger.subscribe().borrow().clone();
+    assert_eq!((names(&merged), merged.desired.generation()), (vec!["a"], Generation(3)));
+    assert_eq!(merged.changed[&ServiceName("a".into())], Generation(2));
 }
 
 #[test]
 fn only_what_changed_counts_as_changed() {
     let scratch = Scratch::new();
     let (mut ledger, _) = open(&scratch);
-    ledger.submit_next(Source::ConfigFile, services(&["a", "b"])).unwrap();
+    ledger.configure(services(&["a", "b"])).unwrap();
     let mut next = services(&["a", "b", "c"]);
     next[1].backends.clear();
     let watch = ledger.subscribe();
-    ledger.submit_next(Source::ConfigFile, next).unwrap();
+    ledger.configure(next).unwrap();
     assert!(watch.has_changed().unwrap());
     let merged = watch.borrow().clone();
     let changed: Vec<_> = merged.changed.iter().map(|(n, g)| (n.0.as_str(), g.0)).collect();
@@ -84,7 +110,7 @@ fn a_garbled_file_is_kept_aside() {
     let (mut ledger, trouble) = open(&scratch);
     assert!(trouble.unwrap().contains("desired.json.unreadable"));
     assert!(scratch.path().join("desired.json.unreadable").exists());
-    ledger.submit_next(Source::ConfigFile, services(&["a"])).unwrap();
+    ledger.configure(services(&["a"])).unwrap();
     assert_eq!(open(&scratch).1, None);
 }
 
@@ -94,7 +120,7 @@ fn what_cannot_be_written_is_not_accepted() {
     let (mut ledger, _) = open(&scratch);
     // A directory in the place of the new file: root may write anywhere, but not this.
     std::fs::create_dir(scratch.path().join("desired.json.new")).unwrap();
-    let refused = ledger.submit_next(Source::ConfigFile, services(&["a"]));
+    let refused = ledger.configure(services(&["a"]));
     assert!(matches!(refused, Err(SubmitError::Write { .. })));
     assert_eq!(*ledger.subscribe().borrow(), Arc::new(Merged::default()));
 }

@@ -26,6 +26,20 @@ pub(super) struct Failure {
 #[derive(Debug, Default)]
 pub(super) struct Failures(Vec<Failure>);
 
+// === impl Failure ===
+
+impl Failure {
+    /// The services it is about.
+    pub(super) fn services(&self) -> impl Iterator<Item = &str> + '_ {
+        self.service.split(',')
+    }
+
+    /// What does not work, without whose it is.
+    pub(super) fn words(&self) -> String {
+        format!("cannot {}: {}", self.step, self.error)
+    }
+}
+
 // === impl Failures ===
 
 impl Failures {

@@ -14,7 +14,7 @@ pub(crate) use port::{AddressPort, DataPlanePort, DataPlaneState, RoutePort};
 use backoff::{Failure, Failures};
 use sluice_model::{Desired, Generation, Health, Observed, ServiceName};
 use sluice_plan::{Step, plan};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 /// What a pass starts from.
@@ -80,6 +80,15 @@ impl<D: DataPlanePort, A: AddressPort, R: RoutePort> Reconciler<D, A, R> {
     /// What does not work, one sentence each.
     pub(crate) fn problems(&self) -> Vec<String> {
         self.blind.iter().cloned().chain(self.failures.iter().map(Failure::to_string)).collect()
+    }
+
+    /// What does not work, by service.
+    pub(crate) fn failures(&self) -> BTreeMap<String, String> {
+        let of = |failure: &Failure| {
+            let services: Vec<String> = failure.services().map(str::to_owned).collect();
+            services.into_iter().map(|service| (service, failure.words())).collect::<Vec<_>>()
+        };
+        self.failures.iter().flat_map(of).collect()
     }
 
     /// When something that failed should be tried again.

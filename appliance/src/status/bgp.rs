@@ -36,7 +36,7 @@ pub(super) fn peer(peer: &PeerStatus) -> BgpPeer {
     }
 }
 
-fn state(state: PeerState) -> BgpState {
+pub(super) fn state(state: PeerState) -> BgpState {
     match state {
         PeerState::Idle => BgpState::Idle,
         PeerState::Connect => BgpState::Connect,

@@ -4,16 +4,18 @@ mod bgp;
 mod meter;
 mod problems;
 mod services;
+mod sources;
 #[cfg(test)]
 mod tests;
 mod time;
 
 pub(crate) use meter::Meter;
+pub(crate) use sources::SourceReports;
 
 use crate::config::Config;
 use crate::health::Reports;
 use crate::sources::Merged;
-use sluice_api::{Link, Snapshot, Status};
+use sluice_api::{Link, Snapshot, SourceSummary, Status};
 use sluice_bgp::PeerStatus;
 use sluice_model::{Generation, Health, Observed};
 use sluice_netlink::Resolution;
@@ -39,6 +41,10 @@ pub(crate) struct View<'a> {
     pub(crate) links: Vec<Link>,
     pub(crate) peers: &'a [PeerStatus],
     pub(crate) meter: &'a Meter,
+    /// Steps that do not work, by service.
+    pub(crate) failures: &'a BTreeMap<String, String>,
+    /// Why peers of sources are left out, by name.
+    pub(crate) peer_problems: &'a BTreeMap<String, String>,
     /// What the parts of the daemon have to report, one sentence each.
     pub(crate) troubles: Vec<String>,
 }
@@ -46,15 +52,20 @@ pub(crate) struct View<'a> {
 // === impl View ===
 
 impl View<'_> {
+    /// What is wanted now.
+    pub(crate) fn wanted(&self) -> Wanted {
+        Wanted::new(&self.merged.desired, self.health)
+    }
+
     /// The snapshot.
-    pub(crate) fn snapshot(&self) -> Snapshot {
-        let wanted = Wanted::new(&self.merged.desired, self.health);
+    pub(crate) fn snapshot(&self, wanted: &Wanted, reports: &SourceReports) -> Snapshot {
         Snapshot {
-            status: self.status(&wanted),
-            services: self.services(&wanted),
+            status: self.status(wanted),
+            services: self.services(wanted),
             vips: self.vips(),
             peers: self.peers.iter().map(bgp::peer).collect(),
             routes: self.routes(),
+            sources: reports.values().map(|report| summary(report)).collect(),
             drops: self.meter.drops(),
             history: self.meter.history(),
         }
@@ -86,5 +97,16 @@ impl View<'_> {
         let routed = self.config.bgp.as_ref().is_none_or(|bgp| bgp.speaker.peers.is_empty())
             || self.peers.iter().any(bgp::is_established);
         self.complete && self.observed.attached && routed
+    }
+}
+
+fn summary(report: &sluice_api::SourceReport) -> SourceSummary {
+    let problems = report.services.iter().filter(|service| service.problem.is_some()).count();
+    SourceSummary {
+        name: report.source.clone(),
+        owner: report.owner.clone(),
+        generation: report.generation,
+        services: report.services.len() as u64,
+        problems: problems as u64,
     }
 }

@@ -14,6 +14,15 @@ impl View<'_> {
             problems.push("the data plane is attached to no link: nothing is announced".to_owned());
         }
         problems.extend(self.merged.clashes.iter().map(ToString::to_string));
+        let unmade = self.merged.bridges.iter().flat_map(|(source, bridge)| {
+            bridge.wishes.values().filter_map(move |wish| {
+                let why = wish.made.as_ref().err()?;
+                Some(format!("source {source}: service {} is left out: {why}", wish.wanted.name))
+            })
+        });
+        problems.extend(unmade);
+        let disagreements = wanted.disagreements.iter();
+        problems.extend(disagreements.map(|(service, with)| format!("service {service}: {with}")));
         problems.extend(self.unserved(wanted));
         problems.extend(self.unreachable());
         problems.extend(self.sessions());

@@ -108,7 +108,7 @@ pub(super) fn missing_way(address: IpAddr, resolution: Option<&Resolution>) -> O
 }
 
 /// What a programmed service can do: draining backends are not missed.
-fn state(service: &sluice_model::Service, wanted: &Wanted) -> ServiceState {
+pub(super) fn state(service: &sluice_model::Service, wanted: &Wanted) -> ServiceState {
     let programs: Vec<_> =
         service.frontends().filter_map(|frontend| wanted.programs.get(&frontend)).collect();
     let serving = programs.iter().filter(|program| program.serves()).count();

@@ -78,7 +78,7 @@ impl Scene {
         };
         Scene {
             config,
-            merged: Merged { desired, changed, clashes: Vec::new() },
+            merged: Merged { desired, changed, ..Merged::default() },
             observed,
             health,
             reports,

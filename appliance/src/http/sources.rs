@@ -1,0 +1,212 @@
+//! `/api/v1/sources`: where bridges say what they want, and learn what became of it.
+
+use super::access::Caller;
+use super::{App, problem};
+use crate::ledger::{SharedLedger, SubmitError};
+use crate::sources::Refusal;
+use crate::status::SourceReports;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use axum::{Extension, Json, Router};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use sluice_api::SourceReport;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// A complete state of 10,000 services with 100 backends each is smaller.
+const MAX_BODY: usize = 64 << 20;
+/// A poll is answered after this at the latest: shorter than what proxies and load balancers think of idle connections.
+const POLL: Duration = Duration::from_secs(25);
+/// How long an accepted wish is waited for to show in a report. It shows after one pass of the planner.
+const SEEN: Duration = Duration::from_secs(2);
+/// Longest name of a source, that of a label in DNS.
+const MAX_NAME: usize = 63;
+
+/// What the handlers need.
+#[derive(Clone)]
+pub(crate) struct Sources {
+    /// Who takes wishes.
+    pub(crate) ledger: SharedLedger,
+    /// What became of them.
+    pub(crate) reports: watch::Receiver<Arc<SourceReports>>,
+}
+
+#[derive(Deserialize)]
+struct Poll {
+    revision: Option<u64>,
+}
+
+pub(super) fn routes() -> Router<App> {
+    Router::new()
+        .route("/api/v1/sources/{source}", get(report).put(put).patch(patch).delete(forget))
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+}
+
+async fn report(
+    State(app): State<App>,
+    Path(source): Path<String>,
+    Query(poll): Query<Poll>,
+    uri: Uri,
+) -> Response {
+    let mut reports = app.sources.reports.clone();
+    let is_news = |reports: &Arc<SourceReports>| {
+        let report = reports.get(&source);
+        poll.revision.is_none() || report.is_none_or(|known| Some(known.revision) != poll.revision)
+    };
+    let found = tokio::select! {
+        found = tokio::time::timeout(POLL, reports.wait_for(is_news)) => {
+            found.ok().and_then(Result::ok).map(|reports| Arc::clone(&reports))
+        }
+        () = app.shutdown.cancelled() => None,
+    };
+    let found = found.unwrap_or_else(|| Arc::clone(&app.sources.reports.borrow()));
+    match found.get(&source) {
+        Some(report) => Json(report.as_ref()).into_response(),
+        None => unknown(&source, &uri),
+    }
+}
+
+async fn put(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    Path(source): Path<String>,
+    headers: HeaderMap,
+    uri: Uri,
+    body: Bytes,
+) -> Response {
+    let state = match read(&caller, &source, &headers, &uri, &body) {
+        Ok(state) => state,
+        Err(refusal) => return refusal,
+    };
+    let name = source.clone();
+    submit(app, source, uri, move |ledger| ledger.lock().put(&name, state).map(drop)).await
+}
+
+async fn patch(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    Path(source): Path<String>,
+    headers: HeaderMap,
+    uri: Uri,
+    body: Bytes,
+) -> Response {
+    let change = match read(&caller, &source, &headers, &uri, &body) {
+        Ok(change) => change,
+        Err(refusal) => return refusal,
+    };
+    let name = source.clone();
+    submit(app, source, uri, move |ledger| ledger.lock().patch(&name, change).map(drop)).await
+}
+
+async fn forget(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    Path(source): Path<String>,
+    uri: Uri,
+) -> Response {
+    if let Err(refusal) = may_write(&caller, &source, &uri) {
+        return refusal;
+    }
+    let name = source.clone();
+    let forgotten = tokio::task::spawn_blocking(move || app.sources.ledger.lock().forget(&name)).await;
+    match forgotten {
+        Ok(Ok(true)) => StatusCode::NO_CONTENT.into_response(),
+        Ok(Ok(false)) => unknown(&source, &uri),
+        Ok(Err(error)) => refused(&error, &uri),
+        Err(error) => problem::answer(StatusCode::INTERNAL_SERVER_ERROR, &uri, error.to_string()),
+    }
+}
+
+/// The body, from who may send it.
+fn read<T: DeserializeOwned>(
+    caller: &Caller,
+    source: &str,
+    headers: &HeaderMap,
+    uri: &Uri,
+    body: &[u8],
+) -> Result<T, Response> {
+    may_write(caller, source, uri)?;
+    // A page from elsewhere cannot send this type without asking first, and nobody here would permit it.
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let kind = kind.and_then(|kind| kind.split(';').next()).unwrap_or_default().trim();
+    if kind != "application/json" {
+        let detail = "send Content-Type: application/json";
+        return Err(problem::answer(StatusCode::UNSUPPORTED_MEDIA_TYPE, uri, detail));
+    }
+    serde_json::from_slice(body).map_err(|error| {
+        let detail = format!("the body does not fit the contract: {error}");
+        problem::answer(StatusCode::UNPROCESSABLE_ENTITY, uri, detail)
+    })
+}
+
+fn may_write(caller: &Caller, source: &str, uri: &Uri) -> Result<(), Response> {
+    let is_allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if source.is_empty() || source.len() > MAX_NAME || !source.chars().all(is_allowed) {
+        let detail = format!("a source's name has 1 to {MAX_NAME} of a-z, 0-9 and -");
+        return Err(problem::answer(StatusCode::BAD_REQUEST, uri, detail));
+    }
+    if caller.may_write(source) {
+        return Ok(());
+    }
+    let detail = format!("this token may not write to source {source}; see [[api.tls.token]] sources");
+    Err(problem::answer(StatusCode::FORBIDDEN, uri, detail))
+}
+
+/// Submits where a disk may be waited for, and answers with the report that shows it.
+async fn submit(
+    app: App,
+    source: String,
+    uri: Uri,
+    wish: impl FnOnce(&SharedLedger) -> Result<(), SubmitError> + Send + 'static,
+) -> Response {
+    let ledger = app.sources.ledger.clone();
+    let accepted = tokio::task::spawn_blocking(move || wish(&ledger)).await;
+    match accepted {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => return refused(&error, &uri),
+        Err(error) => {
+            return problem::answer(StatusCode::INTERNAL_SERVER_ERROR, &uri, error.to_string());
+        }
+    }
+    let generation = app.sources.ledger.lock().generation(&source);
+    let mut reports = app.sources.reports.clone();
+    let shows = |reports: &Arc<SourceReports>| {
+        reports.get(&source).is_some_and(|report| Some(report.generation) >= generation)
+    };
+    let seen = tokio::time::timeout(SEEN, reports.wait_for(shows)).await;
+    match seen.ok().and_then(Result::ok).and_then(|reports| reports.get(&source).cloned()) {
+        Some(report) => Json(report.as_ref()).into_response(),
+        // It is kept and will be followed; what became of it shows later.
+        None => Json(SourceReport {
+            source,
+            generation: generation.unwrap_or_default(),
+            ..SourceReport::default()
+        })
+        .into_response(),
+    }
+}
+
+fn refused(error: &SubmitError, uri: &Uri) -> Response {
+    let status = match error {
+        SubmitError::Refused(Refusal::Invalid(_)) => StatusCode::UNPROCESSABLE_ENTITY,
+        SubmitError::Refused(_) => StatusCode::CONFLICT,
+        SubmitError::Write { .. } => StatusCode::INSUFFICIENT_STORAGE,
+    };
+    let mut detail = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(deeper) = cause {
+        detail = format!("{detail}: {deeper}");
+        cause = deeper.source();
+    }
+    problem::answer(status, uri, detail)
+}
+
+fn unknown(source: &str, uri: &Uri) -> Response {
+    let detail = format!("there is no source {source:?}; GET /api/v1/sources lists them");
+    problem::answer(StatusCode::NOT_FOUND, uri, detail)
+}

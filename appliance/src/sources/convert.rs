@@ -1,0 +1,210 @@
+//! A bridge's words in the appliance's vocabulary, or a sentence that says what is wrong with them.
+
+use crate::config::{Community, community, idle_timeout};
+use ipnet::IpNet;
+use sluice_api::{WantedBackend, WantedHealth, WantedRoute, WantedService};
+use sluice_model::{
+    Backend, HealthCheck, NoBackend, Probe, Protocol, RouteAttributes, Service, ServiceName,
+    StatusRange, canonical_prefixes,
+};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+/// Longest name: a source, and three names of Kubernetes with 63 characters each.
+const MAX_NAME: usize = 253;
+/// A week, as in the configuration file.
+const MAX_SECONDS: u32 = 7 * 24 * 3600;
+/// As in the configuration file.
+const MAX_WEIGHT: u16 = 255;
+
+/// The service, in canonical form; clients of `inside` are shown to its backends as the VIP.
+pub(super) fn service(wanted: &WantedService, inside: &[IpNet]) -> Result<Service, String> {
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/');
+    if wanted.name.is_empty() || wanted.name.len() > MAX_NAME {
+        return Err(format!("a name has 1 to {MAX_NAME} characters"));
+    }
+    if !wanted.name.chars().all(is_allowed) {
+        return Err("a name has letters, digits and - _ . / only".to_owned());
+    }
+    if wanted.port == 0 {
+        return Err("the port is 0; ports begin at 1".to_owned());
+    }
+    let vips: Vec<IpAddr> = wanted.vips.iter().map(|vip| unicast(vip)).collect::<Result<_, _>>()?;
+    if vips.is_empty() {
+        return Err("it has no VIP".to_owned());
+    }
+    let backends: Vec<Backend> = wanted.backends.iter().map(backend).collect::<Result<_, _>>()?;
+    if let Some(backend) = backends.iter().find(|backend| vips.contains(&backend.address.ip())) {
+        return Err(format!("the backend {} is its own VIP", backend.address));
+    }
+    let protocol = match wanted.protocol {
+        sluice_api::Protocol::Tcp => Protocol::Tcp,
+        sluice_api::Protocol::Udp => Protocol::Udp,
+    };
+    let full_nat =
+        if wanted.full_nat { everybody().to_vec() } else { inside.to_vec() };
+    let service = Service {
+        name: ServiceName(wanted.name.clone()),
+        vips,
+        port: wanted.port,
+        protocol,
+        backends,
+        health: wanted.health.as_ref().map(health).transpose()?,
+        no_backend: NoBackend::Reject,
+        idle_timeout: match wanted.idle_timeout_seconds {
+            Some(seconds) => within_a_week("idle_timeout_seconds", seconds)?,
+            None => idle_timeout(protocol),
+        },
+        source_ranges: canonical_prefixes(prefixes(&wanted.source_ranges)?),
+        affinity: match wanted.affinity_seconds {
+            Some(seconds) => Some(within_a_week("affinity_seconds", seconds)?),
+            None => None,
+        },
+        full_nat: canonical_prefixes(full_nat),
+        route: route(&wanted.route)?,
+    };
+    Ok(service.canonical())
+}
+
+/// Prefixes of either family.
+pub(super) fn prefixes(texts: &[String]) -> Result<Vec<IpNet>, String> {
+    let read = |text: &String| {
+        let net = text.trim().parse::<IpNet>();
+        net.map(|net| net.trunc()).map_err(|_| format!("{text:?} is not a prefix"))
+    };
+    texts.iter().map(read).collect()
+}
+
+/// An IP address that packets can be sent to from another host.
+pub(crate) fn unicast(text: &str) -> Result<IpAddr, String> {
+    let address: IpAddr = text.parse().map_err(|_| format!("{text:?} is not an IP address"))?;
+    let is_link_local = matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
+    let is_broadcast = address == IpAddr::V4(Ipv4Addr::BROADCAST);
+    let is_mapped = matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
+    if address.is_unspecified()
+        || address.is_loopback()
+        || address.is_multicast()
+        || is_broadcast
+        || is_link_local
+        || is_mapped
+    {
+        return Err(format!("{address} is not an address of one host that is routed"));
+    }
+    Ok(address)
+}
+
+fn everybody() -> [IpNet; 2] {
+    let any = |address: IpAddr| IpNet::new_assert(address, 0);
+    [any(Ipv4Addr::UNSPECIFIED.into()), any(Ipv6Addr::UNSPECIFIED.into())]
+}
+
+fn backend(wanted: &WantedBackend) -> Result<Backend, String> {
+    let ip = unicast(&wanted.address)?;
+    if wanted.port == 0 {
+        return Err(format!("the port of the backend {ip} is 0"));
+    }
+    if wanted.weight > MAX_WEIGHT {
+        return Err(format!("the weight of the backend {ip} is above {MAX_WEIGHT}"));
+    }
+    Ok(Backend { address: SocketAddr::new(ip, wanted.port), weight: wanted.weight })
+}
+
+fn health(wanted: &WantedHealth) -> Result<HealthCheck, String> {
+    let probe = match &wanted.http_path {
+        None => Probe::TcpConnect,
+        Some(path) if path.starts_with('/') && path.bytes().all(|b| b.is_ascii_graphic()) => {
+            let status = StatusRange { first: 200, last: 399 };
+            Probe::HttpGet { path: path.clone(), host: None, status }
+        }
+        Some(path) => return Err(format!("{path:?} is not a request target")),
+    };
+    let time = |what: &str, given: Option<u32>, default: u32| match given.unwrap_or(default) {
+        ms @ 10..=3_600_000 => Ok(Duration::from_millis(ms.into())),
+        ms => Err(format!("{what} of {ms} ms is not between 10 ms and an hour")),
+    };
+    if wanted.port == Some(0) || wanted.fall == Some(0) {
+        return Err("port and fall of a health check begin at 1".to_owned());
+    }
+    Ok(HealthCheck {
+        probe,
+        interval: time("an interval", wanted.interval_ms, 2000)?,
+        timeout: time("a time-out", wanted.timeout_ms, 1000)?,
+        rise: 2,
+        fall: wanted.fall.unwrap_or(3),
+        port: wanted.port,
+    })
+}
+
+fn within_a_week(key: &str, seconds: u32) -> Result<Duration, String> {
+    match seconds {
+        1..=MAX_SECONDS => Ok(Duration::from_secs(seconds.into())),
+        _ => Err(format!("{key} is {seconds}; it goes from 1 to {MAX_SECONDS}")),
+    }
+}
+
+fn route(wanted: &WantedRoute) -> Result<RouteAttributes, String> {
+    let mut route = RouteAttributes {
+        med: wanted.med,
+        local_pref: wanted.local_pref,
+        ..RouteAttributes::default()
+    };
+    for text in &wanted.communities {
+        match community(text) {
+            Some(Community::Standard(number)) => route.communities.push(number),
+            Some(Community::Large(numbers)) => route.large_communities.push(numbers),
+            None => return Err(format!("{text:?} is not a community like 64512:100 or 64512:1:2")),
+        }
+    }
+    Ok(route)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn good() -> WantedService {
+        WantedService {
+            name: "prod/default/web/80-tcp".into(),
+            vips: vec!["192.0.2.1".into(), "2001:db8::1".into()],
+            port: 80,
+            backends: vec![WantedBackend { address: "10.0.0.1".into(), port: 8080, weight: 1 }],
+            ..WantedService::default()
+        }
+    }
+
+    #[test]
+    fn each_mistake_is_named() {
+        type Break = fn(&mut WantedService);
+        let breaks: [(&str, Break); 12] = [
+            ("name", |w| w.name.clear()),
+            ("name", |w| w.name = "a b".into()),
+            ("port is 0", |w| w.port = 0),
+            ("no VIP", |w| w.vips.clear()),
+            ("127.0.0.1", |w| w.vips = vec!["127.0.0.1".into()]),
+            ("own VIP", |w| w.backends[0].address = "192.0.2.1".into()),
+            ("\"x\"", |w| w.backends[0].address = "x".into()),
+            ("weight", |w| w.backends[0].weight = 256),
+            ("\"10.0.0.0/33\"", |w| w.source_ranges = vec!["10.0.0.0/33".into()]),
+            ("affinity_seconds", |w| w.affinity_seconds = Some(0)),
+            ("community", |w| w.route.communities = vec!["70000:1".into()]),
+            ("request target", |w| {
+                let http_path = Some("healthz".into());
+                w.health = Some(WantedHealth { http_path, ..WantedHealth::default() });
+            }),
+        ];
+        assert!(service(&good(), &[]).is_ok());
+        for (word, spoil) in breaks {
+            let mut wanted = good();
+            spoil(&mut wanted);
+            let why = service(&wanted, &[]).unwrap_err();
+            assert!(why.contains(word), "{word}: {why}");
+        }
+    }
+
+    #[test]
+    fn everybody_is_shown_as_the_vip_when_asked_for() {
+        let wanted = WantedService { full_nat: true, ..good() };
+        let made = service(&wanted, &prefixes(&["10.0.0.0/8".into()]).unwrap()).unwrap();
+        assert_eq!(*made.full_nat, everybody());
+    }
+}
