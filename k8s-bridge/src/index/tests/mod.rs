@@ -10,8 +10,7 @@ fn index() -> Index {
         class: "sluice.dev/edge".into(),
         default_class: false,
         source: "prod".into(),
-        endpoints: EndpointMode::Pods,
-        zone: None,
+        ..Settings::default()
     })
 }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use proptest::prelude::*;
+use std::net::IpAddr;
 
 #[derive(Clone, Copy, Debug)]
 enum Act {
