@@ -220,6 +220,12 @@ impl Pool {
         let spec = &self.spec;
         self.namespaces = Chooses::read("namespaceSelector", spec.namespace_selector.as_ref())?;
         self.services = Chooses::read("serviceSelector", spec.service_selector.as_ref())?;
+        if let Some(bad) = spec.route.communities.iter().find(|text| !is_community(text)) {
+            let what = format!(
+                "community {bad:?} is neither ASN:VALUE with numbers up to 65535 nor ASN:A:B with numbers up to 4294967295"
+            );
+            return Err(trouble("InvalidPool", what));
+        }
         let read = |text: &String| Range::parse(text, spec.avoid_network_and_broadcast);
         let ranges: Result<Vec<Range>, String> = spec.addresses.iter().map(read).collect();
         let mut ranges = ranges.map_err(|what| trouble("InvalidPool", what))?;
@@ -250,4 +256,14 @@ fn overlapped<'a>(
 ) -> Option<(&'a str, Range)> {
     let clash = |range: &Range| owners.values().find(|(one, _)| one.overlaps(range));
     ranges.iter().find_map(|range| clash(range).map(|(_, name)| (name.as_str(), *range)))
+}
+
+/// `ASN:VALUE` (RFC 1997) or `ASN:A:B` (RFC 8092).
+fn is_community(text: &str) -> bool {
+    let parts: Vec<&str> = text.split(':').collect();
+    match parts.len() {
+        2 => parts.iter().all(|part| part.parse::<u16>().is_ok()),
+        3 => parts.iter().all(|part| part.parse::<u32>().is_ok()),
+        _ => false,
+    }
 }
