@@ -32,20 +32,23 @@ pub(super) fn choose(
     asks: &Asks,
     current: &[IpAddr],
 ) -> Result<Chosen, Trouble> {
-    let before = pools.held_by(who.name);
-    let chosen = take(pools, who, service, asks, current, &before);
-    let listed = status_addresses(service);
-    for address in pools.held_by(who.name) {
-        let is_listed = listed.iter().any(|(one, _)| *one == address);
-        match &chosen {
-            Ok(chosen) if chosen.addresses.contains(&address) => {}
-            Ok(_) if !is_listed => pools.release_one(who.name, address),
+    let before = pools.before(who.name);
+    match take(pools, who, service, asks, current, &before.addresses()) {
+        Ok(chosen) => {
+            let listed = status_addresses(service);
+            let is_used =
+                |a: &IpAddr| chosen.addresses.contains(a) || listed.iter().any(|(one, _)| one == a);
+            for address in pools.held_by(who.name).into_iter().filter(|a| !is_used(a)) {
+                pools.release_one(who.name, address);
+            }
+            Ok(chosen)
+        }
+        Err(why) => {
             // Half of what is asked for is of no use to the Service, but may be to another one.
-            Err(_) if !before.contains(&address) => pools.undo(who.name, address),
-            Ok(_) | Err(_) => {}
+            pools.restore(who.name, before);
+            Err(why)
         }
     }
-    chosen
 }
 
 fn take(

@@ -56,6 +56,12 @@ enum Start {
     Nothing,
 }
 
+/// What a Service had before it was decided about.
+pub(super) struct Before {
+    held: BTreeMap<IpAddr, Ports>,
+    freed: bool,
+}
+
 /// Where addresses are looked for.
 #[derive(Clone, Copy)]
 pub(super) struct From<'a> {
@@ -65,6 +71,15 @@ pub(super) struct From<'a> {
     pub(super) ranges: &'a [Range],
     pub(super) sharing: Sharing,
     pub(super) ipv4: bool,
+}
+
+// === impl Before ===
+
+impl Before {
+    /// Lowest first.
+    pub(super) fn addresses(&self) -> Vec<IpAddr> {
+        self.held.keys().copied().collect()
+    }
 }
 
 // === impl Leases ===
@@ -153,11 +168,27 @@ impl Leases {
         self.frees(address);
     }
 
-    /// Takes an address back that was only just given, and so was free before: nobody waits for that.
-    pub(super) fn undo(&mut self, service: &ObjectName, address: IpAddr) {
-        let freed = self.freed;
-        self.release_one(service, address);
-        self.freed = freed;
+    /// What a Service has, to come back to.
+    pub(super) fn before(&self, service: &ObjectName) -> Before {
+        let ports = |address: &IpAddr| self.holders.get(address)?.get(service).cloned();
+        let held = self.held.get(service).into_iter().flatten();
+        let held = held.filter_map(|address| Some((*address, ports(address)?))).collect();
+        Before { held, freed: self.freed }
+    }
+
+    /// Leaves a Service what it had, and nobody waits for what it gives back of that.
+    pub(super) fn restore(&mut self, service: &ObjectName, before: Before) {
+        for address in self.of(service) {
+            if !before.held.contains_key(&address) {
+                self.release_one(service, address);
+            }
+        }
+        for (address, ports) in before.held {
+            if let Some(its) = self.holders.get_mut(&address).and_then(|all| all.get_mut(service)) {
+                *its = ports;
+            }
+        }
+        self.freed = before.freed;
     }
 
     /// Searches may find this one now.

@@ -1,6 +1,6 @@
 //! Pools: which addresses there are, and for whom.
 
-use super::leases::{From, Leases, Ports, Taken};
+use super::leases::{Before, From, Leases, Ports, Taken};
 use super::ranges::Range;
 use super::selectors::{Chooses, Labels};
 use super::{ObjectName, PoolUse, Trouble, trouble};
@@ -66,6 +66,7 @@ impl Pools {
 
     pub(super) fn delete(&mut self, name: &str) {
         self.pools.remove(name);
+        self.changed.insert(name.to_owned());
         self.judge();
     }
 
@@ -167,9 +168,14 @@ impl Pools {
         self.leases.release_one(who, address);
     }
 
-    /// Takes back what was only just given.
-    pub(super) fn undo(&mut self, who: &ObjectName, address: IpAddr) {
-        self.leases.undo(who, address);
+    /// What a Service has, to come back to.
+    pub(super) fn before(&self, who: &ObjectName) -> Before {
+        self.leases.before(who)
+    }
+
+    /// Leaves a Service what it had.
+    pub(super) fn restore(&mut self, who: &ObjectName, before: Before) {
+        self.leases.restore(who, before);
     }
 
     pub(super) fn release(&mut self, who: &ObjectName) {
