@@ -1,9 +1,9 @@
 //! What a Service asks for beyond its spec: `sluice.dev/*`, and what kube-loxilb's users write.
 //!
 //! Nothing is ignored: a key of either prefix that is not served, or a value that makes no sense, is a trouble that
-//! refuses the Service.
+//! refuses the Service. The table of both dialects is in the bridge's README.
 
-use super::{Trouble, trouble};
+use super::{EndpointMode, Trouble, trouble};
 use k8s_openapi::api::core::v1::Service;
 use sluice_api::WantedHealth;
 use std::net::IpAddr;
@@ -15,12 +15,32 @@ pub(super) struct Asks {
     pub(super) addresses: Vec<IpAddr>,
     /// Addresses of this pool.
     pub(super) pool: Option<String>,
-    /// Backends are asked whether they live.
-    pub(super) health: Option<WantedHealth>,
+    /// An address of this family only; true for IPv6.
+    pub(super) v6: Option<bool>,
+    /// Where its endpoints are.
+    pub(super) endpoints: Option<EndpointMode>,
+    /// Only nodes with this label.
+    pub(super) node_label: Option<String>,
+    /// The backends see the VIP in place of the client.
+    pub(super) full_nat: Option<bool>,
+    /// Whether backends are asked whether they live.
+    pub(super) health: Probing,
     /// Seconds.
     pub(super) idle_timeout: Option<u32>,
     /// Clients keep their backend although the spec does not say so (`epselect: persist`).
     pub(super) affinity: bool,
+}
+
+/// How backends are probed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum Probing {
+    /// As is usual for where they are.
+    #[default]
+    AsUsual,
+    /// Not at all.
+    Off,
+    /// So.
+    By(WantedHealth),
 }
 
 // === impl Asks ===
@@ -30,50 +50,88 @@ impl Asks {
         let mut asks = Asks::default();
         let mut probe = Probe::default();
         for (key, value) in service.metadata.annotations.iter().flatten() {
-            if key.starts_with("sluice.dev/") || key.starts_with("loxilb.io/") {
-                asks.take(&mut probe, key, value.trim())?;
+            let value = value.trim();
+            if let Some(ours) = key.strip_prefix("sluice.dev/") {
+                asks.take_ours(&mut probe, ours, key, value)?;
+            } else if let Some(theirs) = key.strip_prefix("loxilb.io/") {
+                asks.take_theirs(&mut probe, theirs, key, value)?;
             }
         }
-        let spec = service.spec.as_ref();
-        if let Some(ip) =
-            spec.and_then(|s| s.load_balancer_ip.as_deref()).filter(|ip| !ip.is_empty())
-        {
+        let ip = service.spec.as_ref().and_then(|s| s.load_balancer_ip.as_deref());
+        if let Some(ip) = ip.filter(|ip| !ip.is_empty()) {
             asks.take_addresses("spec.loadBalancerIP", ip)?;
         }
-        asks.health = probe.health();
+        asks.health = probe.finish()?;
         Ok(asks)
     }
 
-    fn take(&mut self, probe: &mut Probe, key: &str, value: &str) -> Result<(), Trouble> {
-        match key {
-            "sluice.dev/addresses" | "loxilb.io/staticIP" => self.take_addresses(key, value)?,
-            "sluice.dev/pool" | "loxilb.io/poolSelect" => self.pool = Some(value.to_owned()),
-            "sluice.dev/idle-timeout" | "loxilb.io/timeout" => {
-                self.idle_timeout = Some(number(key, value, 1..=604_800)?);
-            }
-            "sluice.dev/health" => probe.kind = Some(kind(key, value)?),
-            "loxilb.io/probetype" if ["none", "tcp"].contains(&value) => {
-                probe.kind = Some(kind(key, value)?);
-            }
-            "loxilb.io/liveness" => probe.alive = yes(key, value)?,
-            "loxilb.io/probeport" => {
-                probe.port = u16::try_from(number(key, value, 1..=65_535)?).ok();
-            }
-            "loxilb.io/probetimeout" => probe.every_s = Some(number(key, value, 1..=3600)?),
-            "loxilb.io/proberetries" => {
-                probe.fall = u8::try_from(number(key, value, 1..=255)?).ok();
-            }
-            "loxilb.io/epselect" => match value {
-                "rr" | "roundrobin" | "hash" | "lc" => {}
-                "persist" => self.affinity = true,
-                other => return Err(unsupported(key, other)),
+    fn take_ours(
+        &mut self,
+        probe: &mut Probe,
+        word: &str,
+        key: &str,
+        value: &str,
+    ) -> Result<(), Trouble> {
+        match word {
+            "addresses" => self.take_addresses(key, value),
+            "pool" => once(&mut self.pool, key, value.to_owned()),
+            "idle-timeout" => once(&mut self.idle_timeout, key, number(key, value, 1..=604_800)?),
+            "health" => once(&mut probe.kind, key, kind(key, value)?),
+            "full-nat" => match value {
+                "true" | "yes" => once(&mut self.full_nat, key, true),
+                "false" | "no" => once(&mut self.full_nat, key, false),
+                _ => Err(invalid(key, value, "true or false")),
             },
-            "loxilb.io/lbmode" if value != "default" => return Err(unsupported(key, value)),
-            "loxilb.io/usepodnetwork" if !yes(key, value)? => return Err(unsupported(key, value)),
-            "loxilb.io/lbmode" | "loxilb.io/usepodnetwork" => {}
-            _ => return Err(unsupported(key, value)),
+            "endpoints" => match value {
+                "pods" => once(&mut self.endpoints, key, EndpointMode::Pods),
+                "nodes" => once(&mut self.endpoints, key, EndpointMode::Nodes),
+                _ => Err(invalid(key, value, "pods or nodes")),
+            },
+            "secondary-addresses" => Err(only_for_sctp(key)),
+            _ => Err(unsupported(key, value)),
         }
-        Ok(())
+    }
+
+    fn take_theirs(
+        &mut self,
+        probe: &mut Probe,
+        word: &str,
+        key: &str,
+        value: &str,
+    ) -> Result<(), Trouble> {
+        match (word, value) {
+            ("staticIP", _) => self.take_addresses(key, value),
+            ("poolSelect", _) => once(&mut self.pool, key, value.to_owned()),
+            ("timeout", _) => once(&mut self.idle_timeout, key, number(key, value, 1..=604_800)?),
+            ("ipam", "ipv4" | "ip" | "ip4") => once(&mut self.v6, key, false),
+            ("ipam", "ipv6" | "ip6" | "nat66") => once(&mut self.v6, key, true),
+            ("lbmode", "default") => once(&mut self.full_nat, key, false),
+            ("lbmode", "fullnat" | "onearm" | "hostonearm") => once(&mut self.full_nat, key, true),
+            ("usepodnetwork", _) => {
+                let pods = yes(key, value)?;
+                let mode = if pods { EndpointMode::Pods } else { EndpointMode::Nodes };
+                once(&mut self.endpoints, key, mode)
+            }
+            ("nodelabel", label) if !label.is_empty() => {
+                once(&mut self.node_label, key, label.to_owned())
+            }
+            ("epselect", "rr" | "roundrobin" | "hash" | "lc") => Ok(()),
+            ("epselect", "persist") => {
+                self.affinity = true;
+                Ok(())
+            }
+            (
+                "liveness" | "probetype" | "probeport" | "probereq" | "probetimeout"
+                | "proberetries",
+                _,
+            ) => probe.take(word, key, value),
+            ("secondaryIPs" | "poolSelectSecondary", _) => Err(only_for_sctp(key)),
+            // Endpoints of Services without a selector are taken from their slices in any case.
+            ("useExternalEndpoint", _) => yes(key, value).map(|_| ()),
+            ("prefLocalPod" | "useproxyprotov2" | "egress", _) if !yes(key, value)? => Ok(()),
+            ("mtls-frontend-mode", "disabled") => Ok(()),
+            _ => Err(unsupported(key, value)),
+        }
     }
 
     /// Several places may name addresses as long as they name the same ones.
@@ -102,11 +160,13 @@ impl Asks {
 struct Probe {
     alive: bool,
     kind: Option<Kind>,
+    request: Option<String>,
     port: Option<u16>,
     every_s: Option<u32>,
     fall: Option<u8>,
 }
 
+#[derive(PartialEq)]
 enum Kind {
     None,
     Tcp,
@@ -116,21 +176,48 @@ enum Kind {
 // === impl Probe ===
 
 impl Probe {
-    fn health(self) -> Option<WantedHealth> {
-        let http_path = match self.kind {
-            Some(Kind::None) => return None,
-            None if !self.alive => return None,
-            None | Some(Kind::Tcp) => None,
-            Some(Kind::Http(path)) => Some(path),
+    /// One of kube-loxilb's annotations; 0 stands for the default there.
+    fn take(&mut self, word: &str, key: &str, value: &str) -> Result<(), Trouble> {
+        let read = |high| number(key, value, 0..=high).map(|n| (n > 0).then_some(n));
+        match (word, value) {
+            ("liveness", _) => self.alive = yes(key, value)?,
+            ("probetype", "none" | "tcp") => once(&mut self.kind, key, kind(key, value)?)?,
+            ("probetype", "http") => once(&mut self.kind, key, Kind::Http("/".to_owned()))?,
+            ("probereq", path) => self.request = Some(format!("/{}", path.trim_start_matches('/'))),
+            ("probeport", _) => self.port = read(65_535)?.and_then(|n| u16::try_from(n).ok()),
+            ("probetimeout", _) => self.every_s = read(3600)?,
+            ("proberetries", _) => self.fall = read(255)?.and_then(|n| u8::try_from(n).ok()),
+            _ => return Err(unsupported(key, value)),
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<Probing, Trouble> {
+        let http_path = match (self.kind, self.request) {
+            (Some(Kind::Http(path)), request) => Some(request.unwrap_or(path)),
+            (_, Some(request)) => return Err(unsupported("loxilb.io/probereq", &request)),
+            (Some(Kind::None), None) => return Ok(Probing::Off),
+            (None, None) if !self.alive => return Ok(Probing::AsUsual),
+            (None | Some(Kind::Tcp), None) => None,
         };
-        Some(WantedHealth {
+        Ok(Probing::By(WantedHealth {
             http_path,
             port: self.port,
             interval_ms: self.every_s.map(|s| s.saturating_mul(1000)),
             timeout_ms: None,
             fall: self.fall,
-        })
+        }))
     }
+}
+
+/// Takes a value; two places that differ contradict each other.
+fn once<T: PartialEq>(slot: &mut Option<T>, key: &str, value: T) -> Result<(), Trouble> {
+    if slot.as_ref().is_some_and(|other| *other != value) {
+        let what = format!("{key} contradicts another annotation; take one of them off");
+        return Err(trouble("AnnotationContradiction", what));
+    }
+    *slot = Some(value);
+    Ok(())
 }
 
 fn kind(key: &str, value: &str) -> Result<Kind, Trouble> {
@@ -164,6 +251,11 @@ fn unsupported(key: &str, value: &str) -> Trouble {
     trouble("UnsupportedAnnotation", format!("{key}: {value:?} is not served; take it off"))
 }
 
+fn only_for_sctp(key: &str) -> Trouble {
+    let what = format!("{key}: secondary addresses are for SCTP, which is not served; take it off");
+    trouble("UnsupportedAnnotation", what)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -177,27 +269,42 @@ mod tests {
     #[test]
     fn both_dialects_ask_for_the_same() {
         let ours = json!({"sluice.dev/addresses": "192.0.2.7", "sluice.dev/pool": "p",
-            "sluice.dev/health": "tcp", "sluice.dev/idle-timeout": "90", "example.com/x": "y"});
+            "sluice.dev/health": "tcp", "sluice.dev/idle-timeout": "90", "sluice.dev/full-nat": "no",
+            "example.com/x": "y"});
         let theirs = json!({"loxilb.io/staticIP": "192.0.2.7", "loxilb.io/poolSelect": "p",
             "loxilb.io/liveness": "yes", "loxilb.io/timeout": "90", "loxilb.io/lbmode": "default"});
         assert_eq!(asks(&ours), asks(&theirs));
         assert_eq!(asks(&ours).unwrap().idle_timeout, Some(90));
-        assert_eq!(asks(&ours).unwrap().health, Some(WantedHealth::default()));
+        assert_eq!(asks(&ours).unwrap().health, Probing::By(WantedHealth::default()));
+        for (ours, theirs) in [
+            (json!({"sluice.dev/endpoints": "nodes"}), json!({"loxilb.io/usepodnetwork": "no"})),
+            (json!({"sluice.dev/full-nat": "true"}), json!({"loxilb.io/lbmode": "onearm"})),
+            (
+                json!({"sluice.dev/health": "http:/up"}),
+                json!({"loxilb.io/probetype": "http", "loxilb.io/probereq": "up"}),
+            ),
+            (json!({}), json!({"loxilb.io/egress": "no", "loxilb.io/useExternalEndpoint": "yes"})),
+        ] {
+            assert!(asks(&ours).is_ok());
+            assert_eq!(asks(&ours), asks(&theirs));
+        }
     }
 
     #[test]
     fn probes_are_put_together() {
         let health = |annotations| asks(&annotations).unwrap().health;
-        assert_eq!(health(json!({"loxilb.io/probeport": "81"})), None);
-        let all = json!({"loxilb.io/probetype": "tcp", "loxilb.io/probeport": "81",
-            "loxilb.io/probetimeout": "3", "loxilb.io/proberetries": "2"});
-        let health_of_all = health(all).unwrap();
-        assert_eq!((health_of_all.port, health_of_all.interval_ms), (Some(81), Some(3000)));
-        assert_eq!(health_of_all.fall, Some(2));
-        let http = health(json!({"sluice.dev/health": "http:/ready"})).unwrap();
+        let by = |annotations| match health(annotations) {
+            Probing::By(health) => health,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(health(json!({"loxilb.io/probeport": "81"})), Probing::AsUsual);
+        let all = by(json!({"loxilb.io/probetype": "tcp", "loxilb.io/probeport": "81",
+            "loxilb.io/probetimeout": "3", "loxilb.io/proberetries": "2"}));
+        assert_eq!((all.port, all.interval_ms, all.fall), (Some(81), Some(3000), Some(2)));
+        let http = by(json!({"sluice.dev/health": "http:/ready"}));
         assert_eq!(http.http_path.as_deref(), Some("/ready"));
         let off = json!({"loxilb.io/liveness": "yes", "loxilb.io/probetype": "none"});
-        assert_eq!(health(off), None);
+        assert_eq!(health(off), Probing::Off);
     }
 
     #[test]
@@ -205,7 +312,22 @@ mod tests {
         for (annotations, reason) in [
             (json!({"sluice.dev/adresses": "192.0.2.7"}), "UnsupportedAnnotation"),
             (json!({"loxilb.io/lbmode": "dsr"}), "UnsupportedAnnotation"),
-            (json!({"loxilb.io/usepodnetwork": "no"}), "UnsupportedAnnotation"),
+            (json!({"loxilb.io/lbmode": "fullproxy"}), "UnsupportedAnnotation"),
+            (json!({"loxilb.io/ipam": "nat64"}), "UnsupportedAnnotation"),
+            (json!({"loxilb.io/secondaryIPs": "192.0.2.9"}), "UnsupportedAnnotation"),
+            (json!({"sluice.dev/secondary-addresses": "192.0.2.9"}), "UnsupportedAnnotation"),
+            (json!({"loxilb.io/useproxyprotov2": "yes"}), "UnsupportedAnnotation"),
+            (json!({"loxilb.io/multus-nets": "a/b"}), "UnsupportedAnnotation"),
+            (json!({"loxilb.io/zoneselect": "a"}), "UnsupportedAnnotation"),
+            (json!({"loxilb.io/mtls-frontend-mode": "required"}), "UnsupportedAnnotation"),
+            (json!({"loxilb.io/proberesp": "OK"}), "UnsupportedAnnotation"),
+            (json!({"loxilb.io/probereq": "health"}), "UnsupportedAnnotation"),
+            (json!({"sluice.dev/endpoints": "hosts"}), "InvalidAnnotation"),
+            (json!({"sluice.dev/full-nat": "perhaps"}), "InvalidAnnotation"),
+            (
+                json!({"sluice.dev/endpoints": "pods", "loxilb.io/usepodnetwork": "no"}),
+                "AnnotationContradiction",
+            ),
             (json!({"loxilb.io/epselect": "n2"}), "UnsupportedAnnotation"),
             (json!({"loxilb.io/probetype": "ping"}), "UnsupportedAnnotation"),
             (json!({"loxilb.io/liveness": "true"}), "InvalidAnnotation"),

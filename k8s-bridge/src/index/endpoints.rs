@@ -1,51 +1,141 @@
-//! Endpoints of one Service port from its EndpointSlices (KEP-1669, KEP-1672).
+//! Backends of one Service port: pods from its EndpointSlices (KEP-1669, KEP-1672), or nodes with its node port.
+//!
+//! What may not get new flows but has some is kept with weight 0, so that they stay.
 
-use k8s_openapi::api::discovery::v1::EndpointSlice;
+use super::nodes::{Node, Nodes};
+use super::slices::{Endpoint, Slice};
 use sluice_api::WantedBackend;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
-/// Pods that answer on the port of this name and protocol (`TCP`, `UDP`), over all slices and both families, sorted.
-///
-/// New flows go to ready ones; when there are none, to those that terminate and still serve. While ready ones exist,
-/// the terminating ones are kept with weight 0, so that their flows stay.
+/// Which port of which endpoints is meant.
+#[derive(Clone, Copy)]
+pub(super) struct Wish<'a> {
+    /// Name of the Service's port; empty for the only one.
+    pub(super) port_name: &'a str,
+    /// `TCP` or `UDP`.
+    pub(super) protocol: &'a str,
+    /// Prefer endpoints that are meant for this zone.
+    pub(super) zone: Option<&'a str>,
+    /// Only nodes with this label, or pods on them.
+    pub(super) node_label: Option<&'a str>,
+}
+
+/// How good a backend is for new flows; only the best rank of a family gets any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    /// Terminates, or its node is about to go; serves when there is nothing else.
+    Leaving,
+    /// Ready.
+    Ready,
+    /// Ready, and meant for our zone.
+    Near,
+}
+
+/// Backends and what each is good for; the number is its weight among the best.
+type Ranked = BTreeMap<(IpAddr, u16), (Rank, u16)>;
+
+/// Pods that answer, over all slices and both families, sorted.
 pub(super) fn pods<'a>(
-    slices: impl Iterator<Item = &'a EndpointSlice>,
-    port_name: &str,
-    protocol: &str,
+    slices: impl Iterator<Item = &'a Slice>,
+    nodes: &Nodes,
+    wish: Wish<'_>,
 ) -> Vec<WantedBackend> {
-    let mut ready_of = BTreeMap::<(String, u16), bool>::new();
-    for slice in slices.filter(|s| s.address_type != "FQDN") {
-        let ports: Vec<u16> = slice
-            .ports
-            .iter()
-            .flatten()
-            .filter(|p| p.name.as_deref().unwrap_or_default() == port_name)
-            .filter(|p| p.protocol.as_deref().unwrap_or("TCP") == protocol)
-            .filter_map(|p| u16::try_from(p.port?).ok())
-            .collect();
-        for endpoint in slice.endpoints.iter().flatten() {
-            let of = endpoint.conditions.as_ref();
-            let ready = of.and_then(|c| c.ready).unwrap_or(true);
-            let serving = of.and_then(|c| c.serving).unwrap_or(true);
-            let terminating = of.and_then(|c| c.terminating).unwrap_or(false);
-            if !(ready || serving && terminating) {
+    let mut ranked = Ranked::new();
+    let is_meant = |endpoint: &&Endpoint| {
+        let on = || nodes.get(endpoint.node.as_deref()?);
+        wish.node_label.is_none_or(|label| on().is_some_and(|node| node.has_label(label)))
+    };
+    for slice in slices {
+        for number in slice.numbers(wish.port_name, wish.protocol) {
+            for endpoint in slice.endpoints.iter().filter(is_meant) {
+                let near = wish.zone.is_some_and(|z| endpoint.for_zones.iter().any(|f| **f == *z));
+                let rank = match (endpoint.ready, near) {
+                    (false, _) => Rank::Leaving,
+                    (true, false) => Rank::Ready,
+                    (true, true) => Rank::Near,
+                };
+                // One address in two slices, while an endpoint moves between them or a pod between nodes.
+                let entry = ranked.entry((endpoint.address, number)).or_insert((rank, 1));
+                entry.0 = entry.0.max(rank);
+            }
+        }
+    }
+    weighted(ranked)
+}
+
+/// Nodes with the node port, sorted. With `externalTrafficPolicy: Local` those that have endpoints of their own, each
+/// with as many shares as it has ready ones.
+pub(super) fn nodes<'a>(
+    slices: impl Iterator<Item = &'a Slice>,
+    nodes: &Nodes,
+    wish: Wish<'_>,
+    node_port: u16,
+    local: bool,
+) -> Vec<WantedBackend> {
+    let there = local.then(|| endpoints_of_nodes(slices, wish));
+    let mut ranked = Ranked::new();
+    for (name, node) in nodes.iter().filter(|(_, node)| may_serve(node, wish)) {
+        for v6 in [false, true] {
+            let Some(address) = node.address(v6) else { continue };
+            let (ready, terminating) = match &there {
+                Some(there) => there.get(&(name, v6)).copied().unwrap_or_default(),
+                None => (1, 0),
+            };
+            if ready == 0 && terminating == 0 {
                 continue;
             }
-            for address in &endpoint.addresses {
-                for port in &ports {
-                    *ready_of.entry((address.clone(), *port)).or_default() |= ready;
+            let leaves = ready == 0 || node.is_leaving();
+            let rank = if leaves { Rank::Leaving } else { Rank::Ready };
+            ranked.insert((address, node_port), (rank, ready.max(1)));
+        }
+    }
+    weighted(ranked)
+}
+
+fn may_serve(node: &Node, wish: Wish<'_>) -> bool {
+    !node.is_excluded() && wish.node_label.is_none_or(|label| node.has_label(label))
+}
+
+/// How many endpoints each node has in a family: ready ones, and those that terminate and still serve.
+fn endpoints_of_nodes<'a>(
+    slices: impl Iterator<Item = &'a Slice>,
+    wish: Wish<'_>,
+) -> BTreeMap<(&'a str, bool), (u16, u16)> {
+    let mut one_of_each = BTreeMap::<IpAddr, &Endpoint>::new();
+    for slice in slices {
+        if slice.numbers(wish.port_name, wish.protocol).next().is_some() {
+            for endpoint in &slice.endpoints {
+                let known = one_of_each.entry(endpoint.address).or_insert(endpoint);
+                if endpoint.ready {
+                    *known = endpoint;
                 }
             }
         }
     }
+    let mut counts = BTreeMap::<_, (u16, u16)>::new();
+    for endpoint in one_of_each.values() {
+        let Some(node) = endpoint.node.as_deref() else { continue };
+        let count = counts.entry((node, endpoint.address.is_ipv6())).or_default();
+        let part = if endpoint.ready { &mut count.0 } else { &mut count.1 };
+        *part = part.saturating_add(1);
+    }
+    counts
+}
+
+fn weighted(ranked: Ranked) -> Vec<WantedBackend> {
     // Each family counts for itself: a VIP only reaches backends of its own.
-    let any_ready = |v6: bool| ready_of.iter().any(|((a, _), r)| *r && a.contains(':') == v6);
-    let (any4, any6) = (any_ready(false), any_ready(true));
-    ready_of
+    let best = |v6: bool| {
+        let ranks = ranked.iter().filter(|((address, _), _)| address.is_ipv6() == v6);
+        ranks.map(|(_, (rank, _))| *rank).max()
+    };
+    let (best4, best6) = (best(false), best(true));
+    ranked
         .into_iter()
-        .map(|((address, port), ready)| {
-            let others = if address.contains(':') { any6 } else { any4 };
-            WantedBackend { address, port, weight: u16::from(ready || !others) }
+        .map(|((address, port), (rank, weight))| {
+            let best = if address.is_ipv6() { best6 } else { best4 };
+            let weight = if Some(rank) == best { weight.min(255) } else { 0 };
+            WantedBackend { address: address.to_string(), port, weight }
         })
         .collect()
 }

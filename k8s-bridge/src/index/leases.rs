@@ -1,9 +1,8 @@
 //! Who has which address.
 
 use super::ObjectName;
-use super::ranges::Range;
+use super::ranges::{self, Range};
 use crate::crd::Sharing;
-use sluice_api::Protocol;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -29,24 +28,57 @@ pub(super) struct Taken {
 /// Addresses in use.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Leases {
-    holders: BTreeMap<IpAddr, BTreeMap<ObjectName, Holder>>,
+    holders: BTreeMap<IpAddr, BTreeMap<ObjectName, Ports>>,
     held: BTreeMap<ObjectName, BTreeSet<IpAddr>>,
+    /// Where the next search begins, so that it need not pass over all that is taken.
+    starts: BTreeMap<Search, Start>,
+    /// Addresses whose last holder went or first one came, since it was asked for.
+    turned: Vec<(IpAddr, bool)>,
+    /// Somebody gave up an address or a port of one, since it was asked for.
+    freed: bool,
 }
 
-#[derive(Clone, Debug)]
-struct Holder {
-    ports: Ports,
-    sharing: Sharing,
+/// Searches that go alike.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Search {
+    pool: String,
+    ipv4: bool,
+    /// Of a shared address; none for one of its own.
+    ports: Option<Ports>,
 }
 
-// === impl ProtocolKey ===
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Start {
+    /// Shared: everything below was in the way. Exclusive: the one after the last that was given, so that of the free
+    /// ones the one is taken that was given up longest ago.
+    At(IpAddr),
+    /// Nothing was found, and nothing has been given up since.
+    Nothing,
+}
 
-impl From<Protocol> for ProtocolKey {
-    fn from(protocol: Protocol) -> Self {
-        match protocol {
-            Protocol::Tcp => ProtocolKey::Tcp,
-            Protocol::Udp => ProtocolKey::Udp,
-        }
+/// What a Service had before it was decided about.
+pub(super) struct Before {
+    held: BTreeMap<IpAddr, Ports>,
+    freed: bool,
+}
+
+/// Where addresses are looked for.
+#[derive(Clone, Copy)]
+pub(super) struct From<'a> {
+    /// Name of the pool.
+    pub(super) pool: &'a str,
+    /// Its ranges, lowest first.
+    pub(super) ranges: &'a [Range],
+    pub(super) sharing: Sharing,
+    pub(super) ipv4: bool,
+}
+
+// === impl Before ===
+
+impl Before {
+    /// Lowest first.
+    pub(super) fn addresses(&self) -> Vec<IpAddr> {
+        self.held.keys().copied().collect()
     }
 }
 
@@ -67,28 +99,54 @@ impl Leases {
         if let Some(by) = self.obstacle(address, service, ports, sharing) {
             return Err(Taken { by: by.clone() });
         }
-        let holder = Holder { ports: ports.clone(), sharing };
-        self.holders.entry(address).or_default().insert(service.clone(), holder);
+        let holders = self.holders.entry(address).or_default();
+        if holders.is_empty() {
+            self.turned.push((address, true));
+        }
+        let before = holders.insert(service.clone(), ports.clone());
         self.held.entry(service.clone()).or_default().insert(address);
+        if before.is_some_and(|before| before != *ports) {
+            self.frees(address);
+        }
         Ok(())
     }
 
-    /// Gives the lowest address of the ranges that can be had; `None` when all are taken.
+    /// Gives an address that can be had; `None` when all are taken. Shared ones are packed: the lowest that bears these
+    /// ports. Of exclusive ones the search goes round, so that an address rests before it is given to somebody else.
     pub(super) fn claim_any(
         &mut self,
-        ranges: &[Range],
-        ipv4: bool,
+        from: From<'_>,
         service: &ObjectName,
         ports: &Ports,
-        sharing: Sharing,
     ) -> Option<IpAddr> {
-        // Only taken addresses are passed over, so the search is as long as the list of those, not as the pool.
-        let free = ranges
-            .iter()
-            .filter(|range| range.is_ipv4() == ipv4)
-            .flat_map(Range::addresses)
-            .find(|address| self.obstacle(*address, service, ports, sharing).is_none())?;
-        self.claim(free, service, ports, sharing).ok()?;
+        let shared = from.sharing == Sharing::Shared;
+        let search = Search {
+            pool: from.pool.to_owned(),
+            ipv4: from.ipv4,
+            ports: shared.then(|| ports.clone()),
+        };
+        let start = match self.starts.get(&search) {
+            Some(Start::Nothing) => return None,
+            Some(Start::At(address)) => Some(*address),
+            None => None,
+        };
+        let is_free = |a: &IpAddr| self.obstacle(*a, service, ports, from.sharing).is_none();
+        let ranges = || from.ranges.iter().filter(|range| range.is_ipv4() == from.ipv4);
+        let after = |start| ranges().flat_map(move |range| range.addresses_from(start));
+        let mut free = after(start).find(is_free);
+        if free.is_none() && !shared && start.is_some() {
+            free = after(None).take_while(|a| Some(*a) < start).find(is_free);
+        }
+        let Some(free) = free else {
+            self.starts.insert(search, Start::Nothing);
+            return None;
+        };
+        let next = if shared { Some(free) } else { ranges::step(free, 1) };
+        match next {
+            Some(next) => self.starts.insert(search, Start::At(next)),
+            None => self.starts.remove(&search),
+        };
+        self.claim(free, service, ports, from.sharing).ok()?;
         Some(free)
     }
 
@@ -98,6 +156,7 @@ impl Leases {
             holders.remove(service);
             if holders.is_empty() {
                 self.holders.remove(&address);
+                self.turned.push((address, false));
             }
         }
         if let Some(held) = self.held.get_mut(service) {
@@ -106,6 +165,59 @@ impl Leases {
                 self.held.remove(service);
             }
         }
+        self.frees(address);
+    }
+
+    /// What a Service has, to come back to.
+    pub(super) fn before(&self, service: &ObjectName) -> Before {
+        let ports = |address: &IpAddr| self.holders.get(address)?.get(service).cloned();
+        let held = self.held.get(service).into_iter().flatten();
+        let held = held.filter_map(|address| Some((*address, ports(address)?))).collect();
+        Before { held, freed: self.freed }
+    }
+
+    /// Leaves a Service what it had, and nobody waits for what it gives back of that.
+    pub(super) fn restore(&mut self, service: &ObjectName, before: Before) {
+        for address in self.of(service) {
+            if !before.held.contains_key(&address) {
+                self.release_one(service, address);
+            }
+        }
+        for (address, ports) in before.held {
+            if let Some(its) = self.holders.get_mut(&address).and_then(|all| all.get_mut(service)) {
+                *its = ports;
+            }
+        }
+        self.freed = before.freed;
+    }
+
+    /// Searches may find this one now.
+    fn frees(&mut self, address: IpAddr) {
+        self.freed = true;
+        for (search, start) in &mut self.starts {
+            let is_sooner = match *start {
+                Start::At(at) => search.ports.is_some() && address < at,
+                Start::Nothing => true,
+            };
+            if search.ipv4 == address.is_ipv4() && is_sooner {
+                *start = Start::At(address);
+            }
+        }
+    }
+
+    /// Pools have changed, so searches begin anew.
+    pub(super) fn search_anew(&mut self) {
+        self.starts.clear();
+    }
+
+    /// True once after somebody gave up something that others may wait for.
+    pub(super) fn take_freed(&mut self) -> bool {
+        std::mem::take(&mut self.freed)
+    }
+
+    /// Addresses that came into use (true) or went out of it since the last call, in order.
+    pub(super) fn take_turned(&mut self) -> Vec<(IpAddr, bool)> {
+        std::mem::take(&mut self.turned)
     }
 
     /// Takes everything back that a Service has.
@@ -126,8 +238,8 @@ impl Leases {
         self.holders.keys().filter(within).count() as u128
     }
 
-    /// Who stands in the way. An exclusive lease bears no other, whichever came first; but whoever has the address stays,
-    /// as long as the ports are its own: an edited pool puts nobody out.
+    /// Who stands in the way. `sharing` is that of the address's pool as it is now: whoever has the address stays, as long
+    /// as the ports are its own, so an edited pool puts nobody out.
     fn obstacle(
         &self,
         address: IpAddr,
@@ -136,13 +248,9 @@ impl Leases {
         sharing: Sharing,
     ) -> Option<&ObjectName> {
         let holders = self.holders.get(&address)?;
-        let is_new = !holders.contains_key(service);
+        let alone = sharing == Sharing::Exclusive && !holders.contains_key(service);
         let mut others = holders.iter().filter(|(name, _)| *name != service);
-        let clashes = |holder: &Holder| {
-            let alone = sharing == Sharing::Exclusive || holder.sharing == Sharing::Exclusive;
-            (is_new && alone) || !holder.ports.is_disjoint(ports)
-        };
-        others.find(|(_, holder)| clashes(holder)).map(|(name, _)| name)
+        others.find(|(_, its)| alone || !its.is_disjoint(ports)).map(|(name, _)| name)
     }
 }
 
@@ -164,17 +272,21 @@ mod tests {
         vec![Range::parse(text, false).unwrap()]
     }
 
+    fn from(ranges: &[Range], sharing: Sharing) -> From<'_> {
+        From { pool: "p", ranges, sharing, ipv4: true }
+    }
+
     #[test]
     fn an_exclusive_address_serves_one() {
         let (mut leases, pool) = (Leases::default(), pool("203.0.113.0/31"));
-        let mut take =
-            |who: &str| leases.claim_any(&pool, true, &name(who), &tcp(&[80]), Sharing::Exclusive);
+        let from = from(&pool, Sharing::Exclusive);
+        let mut take = |who: &str| leases.claim_any(from, &name(who), &tcp(&[80]));
         assert_eq!(take("a"), Some("203.0.113.0".parse().unwrap()));
         assert_eq!(take("b"), Some("203.0.113.1".parse().unwrap()));
         assert_eq!(take("c"), None);
         leases.release(&name("a"));
         assert_eq!(leases.used(&pool), 1);
-        let again = leases.claim_any(&pool, true, &name("c"), &tcp(&[80]), Sharing::Exclusive);
+        let again = leases.claim_any(from, &name("c"), &tcp(&[80]));
         assert_eq!(again, Some("203.0.113.0".parse().unwrap()));
     }
 
@@ -193,6 +305,37 @@ mod tests {
     }
 
     #[test]
+    fn a_given_up_address_rests_while_others_are_free() {
+        let (mut leases, pool) = (Leases::default(), pool("203.0.113.0/30"));
+        let from = from(&pool, Sharing::Exclusive);
+        let mut give = |who: &str, gone: Option<&str>| {
+            if let Some(gone) = gone {
+                leases.release(&name(gone));
+            }
+            leases.claim_any(from, &name(who), &tcp(&[80])).unwrap().to_string()
+        };
+        assert_eq!(give("a", None), "203.0.113.0");
+        assert_eq!(give("b", Some("a")), "203.0.113.1");
+        assert_eq!(give("c", None), "203.0.113.2");
+        assert_eq!(give("d", Some("b")), "203.0.113.3");
+        assert_eq!(give("e", None), "203.0.113.0", "round, and the first that was given up");
+        assert_eq!(give("f", None), "203.0.113.1");
+    }
+
+    #[test]
+    fn shared_addresses_are_packed() {
+        let (mut leases, pool) = (Leases::default(), pool("203.0.113.0/30"));
+        let from = from(&pool, Sharing::Shared);
+        let mut give = |who: &str, port| leases.claim_any(from, &name(who), &tcp(&[port]));
+        let last = |given: Option<IpAddr>| given.map(|a| a.to_string().pop().unwrap());
+        let given = ["a", "b", "c", "d"].map(|who| last(give(who, 80)));
+        assert_eq!(given, [Some('0'), Some('1'), Some('2'), Some('3')]);
+        assert_eq!((give("e", 80), last(give("f", 81))), (None, Some('0')));
+        leases.release(&name("b"));
+        assert_eq!(last(leases.claim_any(from, &name("e"), &tcp(&[80]))), Some('1'));
+    }
+
+    #[test]
     fn a_service_may_change_its_own_ports() {
         let (mut leases, address) = (Leases::default(), "203.0.113.0".parse().unwrap());
         leases.claim(address, &name("a"), &tcp(&[80]), Sharing::Shared).unwrap();
@@ -206,29 +349,34 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_is_handed_out_twice(
-            acts in prop::collection::vec((0u8..12, 0u8..4, any::<bool>(), 1u16..4), 1..200)
+            acts in prop::collection::vec((0u8..12, 0u8..4, 1u16..4), 1..200),
+            shared in any::<bool>(),
         ) {
             let (mut leases, pool) = (Leases::default(), pool("203.0.113.0/29"));
-            let mut known: BTreeMap<ObjectName, (IpAddr, Ports, Sharing)> = BTreeMap::new();
-            for (who, act, shared, port) in acts {
+            let sharing = if shared { Sharing::Shared } else { Sharing::Exclusive };
+            let mut known: BTreeMap<ObjectName, (IpAddr, Ports)> = BTreeMap::new();
+            for (who, act, port) in acts {
                 let who = name(&who.to_string());
-                let sharing = if shared { Sharing::Shared } else { Sharing::Exclusive };
                 if act == 0 {
                     leases.release(&who);
                     known.remove(&who);
                 } else if let Entry::Vacant(new) = known.entry(who) {
                     let ports = tcp(&[port]);
-                    let got = leases.claim_any(&pool, true, new.key(), &ports, sharing);
+                    let got = leases.claim_any(from(&pool, sharing), new.key(), &ports);
                     if let Some(address) = got {
-                        new.insert((address, ports, sharing));
+                        new.insert((address, ports));
+                    } else {
+                        let all = Range::parse("203.0.113.0/29", false).unwrap();
+                        let ours = new.key().clone();
+                        let bears = |a| leases.obstacle(a, &ours, &ports, sharing).is_none();
+                        prop_assert!(!all.addresses_from(None).any(bears), "one could be had");
                     }
                 }
-                for (one, (address, ports, sharing)) in &known {
+                for (one, (address, ports)) in &known {
                     prop_assert_eq!(leases.of(one), vec![*address]);
-                    for (other, (its, used, kind)) in &known {
+                    for (other, (its, used)) in &known {
                         if one != other && address == its {
-                            prop_assert!(*sharing == Sharing::Shared && *kind == Sharing::Shared);
-                            prop_assert!(ports.is_disjoint(used));
+                            prop_assert!(shared && ports.is_disjoint(used));
                         }
                     }
                 }

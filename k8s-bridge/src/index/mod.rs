@@ -5,149 +5,58 @@
 //! empty, so that addresses in existing statuses are known before any is handed out and nothing is deleted on a
 //! half-read cluster.
 
+mod addresses;
 mod annotations;
 mod endpoints;
 mod leases;
+mod nodes;
+mod peers;
 mod pools;
 mod ranges;
+mod selectors;
 mod service;
+mod slices;
+mod status;
 #[cfg(test)]
 mod tests;
+mod vocabulary;
 
-use crate::crd::{AddressPool, Peer};
-use k8s_openapi::api::core::v1::{Namespace, Node, Service};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+pub use vocabulary::{
+    Changes, EndpointMode, Object, ObjectName, Outcome, PoolUse, Serve, Settings, Trouble,
+};
+
+use k8s_openapi::api::core::v1::{Namespace, Service};
+use selectors::Labels;
+use service::Decision;
 use sluice_api::{WantedPeer, WantedService};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
-
-/// Settings that hold for the whole life of the process (flags).
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// The class we serve (`sluice.dev/edge`; a kube-loxilb user may set `loxilb.io/loxilb`).
-    pub class: String,
-    /// Serve Services without a class as well.
-    pub default_class: bool,
-    /// First part of the names of wanted services; unique over the clusters of an appliance.
-    pub source: String,
-    /// Where endpoints are by default.
-    pub endpoints: EndpointMode,
-    /// The zone of the appliances, for `trafficDistribution`; none ignores zone hints.
-    pub zone: Option<String>,
-}
-
-/// Where packets are sent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum EndpointMode {
-    /// To pods: their addresses and target ports. Needs routes to pod networks on the appliances.
-    #[default]
-    Pods,
-    /// To nodes: their InternalIP and the Service's node port.
-    Nodes,
-}
-
-/// An object the index knows.
-#[derive(Clone, Debug)]
-pub enum Object {
-    /// Any Service; whether it is ours is decided here.
-    Service(Box<Service>),
-    /// Endpoints of a Service.
-    EndpointSlice(Box<EndpointSlice>),
-    /// A node.
-    Node(Box<Node>),
-    /// A namespace; only its labels matter.
-    Namespace(Box<Namespace>),
-    /// A pool.
-    AddressPool(Box<AddressPool>),
-    /// A BGP peer.
-    Peer(Box<Peer>),
-}
-
-/// A namespaced name; the namespace is empty for cluster-scoped objects.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ObjectName {
-    /// Namespace.
-    pub namespace: String,
-    /// Name.
-    pub name: String,
-}
-
-/// What the index says of one Service since the last drain.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// Ours. The finalizer is to be put on before the wanted services are pushed; the addresses go into the status once
-    /// the appliances report every one of `wanted` programmed and announced.
-    Serve(Serve),
-    /// Was ours and is to be cleaned up (deleted, another type or class): once the appliances no longer have it, the
-    /// status is cleared, then the finalizer removed. The addresses are free after [`Index::released`].
-    Release,
-    /// Ours, and cannot be served at all; why, as an event and a condition. The finalizer stays as it is.
-    Refuse(Trouble),
-}
-
-/// How a Service is served.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Serve {
-    /// Addresses for `status.loadBalancer.ingress`, in the order of `ipFamilies`. The Service's ports are to be written
-    /// with each (`ingress[].ports`): after a restart they say who had which port of a shared address.
-    pub addresses: Vec<IpAddr>,
-    /// Names of its wanted services, see [`Changes::upsert`].
-    pub wanted: Vec<String>,
-    /// What is not done as asked, though it is served: events.
-    pub troubles: Vec<Trouble>,
-}
-
-/// Something an operator should know.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trouble {
-    /// CamelCase, for the event's reason and the condition's.
-    pub reason: &'static str,
-    /// What is wrong and how to mend it.
-    pub message: String,
-}
-
-/// Use of a pool, for its status.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PoolUse {
-    /// Addresses in use.
-    pub used: u128,
-    /// Addresses left.
-    pub free: u128,
-    /// Why it cannot be used (a typing error, an overlap); none when it is in order.
-    pub trouble: Option<Trouble>,
-}
-
-/// What changed since the last drain.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Changes {
-    /// New and changed wanted services.
-    pub upsert: Vec<WantedService>,
-    /// Names of wanted services that are gone.
-    pub remove: Vec<String>,
-    /// What is to be done about Services' objects.
-    pub outcomes: Vec<(ObjectName, Outcome)>,
-    /// Pools whose use changed.
-    pub pools: Vec<(String, PoolUse)>,
-    /// Addresses inside the cluster, when they changed, see [`Index::inside`].
-    pub inside: Option<Vec<String>>,
-    /// All peers, when one changed, see [`Index::peers`].
-    pub peers: Option<Vec<WantedPeer>>,
-}
+use std::sync::Arc;
+use vocabulary::trouble;
 
 /// Everything known of the cluster, and what follows from it.
 pub struct Index {
     settings: Settings,
     synced: bool,
-    services: BTreeMap<ObjectName, Service>,
-    /// By Service, then by the slice's name.
-    slices: BTreeMap<ObjectName, BTreeMap<String, EndpointSlice>>,
+    services: BTreeMap<ObjectName, Arc<Service>>,
+    slices: slices::Slices,
+    nodes: nodes::Nodes,
+    /// Labels by name.
+    namespaces: BTreeMap<String, Labels>,
     pools: pools::Pools,
+    peers: peers::Peers,
     wanted: BTreeMap<ObjectName, Vec<WantedService>>,
-    refused: BTreeSet<ObjectName>,
     said: BTreeMap<ObjectName, Outcome>,
-    pool_uses: BTreeMap<String, PoolUse>,
+    /// Services that lack something which another one may give up.
+    waiting: BTreeSet<ObjectName>,
+    /// Services whose backends depend on nodes.
+    on_nodes: BTreeSet<ObjectName>,
     dirty: BTreeSet<ObjectName>,
+    nodes_dirty: bool,
+    peers_dirty: bool,
+    inside: Vec<String>,
+    good_peers: Vec<WantedPeer>,
+    bad_peers: BTreeMap<String, Trouble>,
+    pool_uses: BTreeMap<String, PoolUse>,
 }
 
 // === impl Index ===
@@ -160,36 +69,47 @@ impl Index {
             settings,
             synced: false,
             services: BTreeMap::new(),
-            slices: BTreeMap::new(),
+            slices: slices::Slices::default(),
+            nodes: nodes::Nodes::default(),
+            namespaces: BTreeMap::new(),
             pools: pools::Pools::default(),
+            peers: peers::Peers::default(),
             wanted: BTreeMap::new(),
-            refused: BTreeSet::new(),
             said: BTreeMap::new(),
-            pool_uses: BTreeMap::new(),
+            waiting: BTreeSet::new(),
+            on_nodes: BTreeSet::new(),
             dirty: BTreeSet::new(),
+            // What the settings say is inside is there before any node.
+            nodes_dirty: true,
+            peers_dirty: false,
+            inside: Vec::new(),
+            good_peers: Vec::new(),
+            bad_peers: BTreeMap::new(),
+            pool_uses: BTreeMap::new(),
         }
     }
 
     /// Takes in an object that is new or changed.
     pub fn apply(&mut self, object: Object) {
         match object {
-            Object::Service(s) => {
-                let name = name_of(&s.metadata);
-                self.services.insert(name.clone(), *s);
-                self.dirty.insert(name);
-            }
+            Object::Service(s) => self.apply_service(*s),
             Object::EndpointSlice(s) => {
-                let (Some(owner), Some(slice)) = (owner_of(&s), s.metadata.name.clone()) else {
-                    return;
-                };
-                self.slices.entry(owner.clone()).or_default().insert(slice, *s);
-                self.dirty.insert(owner);
+                let owners = self.slices.apply(&s);
+                self.touch(owners);
             }
             Object::AddressPool(p) => {
-                self.pools.apply(p.metadata.name.clone().unwrap_or_default(), *p);
+                self.pools.apply(*p);
                 self.dirty.extend(self.services.keys().cloned());
             }
-            Object::Node(_) | Object::Namespace(_) | Object::Peer(_) => {}
+            Object::Node(n) => {
+                let changed = self.nodes.apply(&n);
+                self.nodes_changed(changed);
+            }
+            Object::Namespace(n) => self.apply_namespace(*n),
+            Object::Peer(p) => {
+                self.peers.apply(&p);
+                self.peers_dirty = true;
+            }
         }
     }
 
@@ -197,24 +117,32 @@ impl Index {
     pub fn delete(&mut self, object: &Object) {
         match object {
             Object::Service(s) => {
-                let name = name_of(&s.metadata);
+                let name = ObjectName::of(&s.metadata);
                 self.services.remove(&name);
                 self.dirty.insert(name.clone());
                 self.released(&name);
             }
             Object::EndpointSlice(s) => {
-                let slice = name_of(&s.metadata);
-                for (owner, slices) in &mut self.slices {
-                    if owner.namespace == slice.namespace && slices.remove(&slice.name).is_some() {
-                        self.dirty.insert(owner.clone());
-                    }
-                }
+                let owner = self.slices.delete(&ObjectName::of(&s.metadata));
+                self.touch(owner);
             }
             Object::AddressPool(p) => {
                 self.pools.delete(p.metadata.name.as_deref().unwrap_or_default());
                 self.dirty.extend(self.services.keys().cloned());
             }
-            Object::Node(_) | Object::Namespace(_) | Object::Peer(_) => {}
+            Object::Node(n) => {
+                let changed = self.nodes.delete(n.metadata.name.as_deref().unwrap_or_default());
+                self.nodes_changed(changed);
+            }
+            Object::Namespace(n) => {
+                let name = n.metadata.name.clone().unwrap_or_default();
+                self.namespaces.remove(&name);
+                self.touch_namespace(&name);
+            }
+            Object::Peer(p) => {
+                self.peers.delete(p.metadata.name.as_deref().unwrap_or_default());
+                self.peers_dirty = true;
+            }
         }
     }
 
@@ -231,39 +159,22 @@ impl Index {
         if !self.synced {
             return changes;
         }
-        for name in std::mem::take(&mut self.dirty) {
-            let (outcome, wanted) = self.decide(&name);
-            let before = self.wanted.remove(&name).unwrap_or_default();
-            let gone = before.iter().filter(|b| !wanted.iter().any(|w| w.name == b.name));
-            changes.remove.extend(gone.map(|b| b.name.clone()));
-            changes.upsert.extend(wanted.iter().filter(|w| !before.contains(w)).cloned());
-            if !wanted.is_empty() {
-                self.wanted.insert(name.clone(), wanted);
-            }
-            if matches!(outcome, Some(Outcome::Refuse(_))) {
-                self.refused.insert(name.clone());
-            } else {
-                self.refused.remove(&name);
-            }
-            if self.said.get(&name) != outcome.as_ref() {
-                self.said.remove(&name);
-                if let Some(outcome) = outcome {
-                    self.said.insert(name.clone(), outcome.clone());
-                    changes.outcomes.push((name, outcome));
-                }
+        while let Some(name) = self.dirty.pop_first() {
+            let decision = self.decide(&name);
+            self.note(name, decision, &mut changes);
+            if self.pools.take_freed() {
+                self.dirty.extend(self.waiting.iter().cloned());
             }
         }
-        let uses = self.pools.uses();
-        let new = uses.iter().filter(|(name, u)| self.pool_uses.get(name) != Some(u));
-        changes.pools = new.cloned().collect();
-        self.pool_uses = uses.into_iter().collect();
+        self.drain_cluster(&mut changes);
         changes
     }
 
     /// A Service is cleaned up: its finalizer is gone, so its addresses may be handed out again.
     pub fn released(&mut self, service: &ObjectName) {
         self.pools.release(service);
-        self.dirty.extend(self.refused.iter().cloned());
+        self.dirty.extend(self.waiting.iter().cloned());
+        self.touch([service.clone()]);
     }
 
     /// Every wanted service, for a full push.
@@ -271,22 +182,22 @@ impl Index {
         self.wanted.values().flatten()
     }
 
-    /// Prefixes of nodes and pods, for a full push.
+    /// Prefixes of nodes and pods as of the last drain, for a full push.
     #[must_use]
     pub fn inside(&self) -> Vec<String> {
-        Vec::new()
+        self.inside.clone()
     }
 
-    /// Every peer, for a full push.
+    /// Every peer that can be used as of the last drain, for a full push.
     #[must_use]
     pub fn peers(&self) -> Vec<WantedPeer> {
-        Vec::new()
+        self.good_peers.clone()
     }
 
-    /// A Service as it was last seen.
+    /// A Service as it was last seen, without its managed fields.
     #[must_use]
     pub fn service(&self, name: &ObjectName) -> Option<&Service> {
-        self.services.get(name)
+        self.services.get(name).map(|service| &**service)
     }
 
     /// The settings.
@@ -294,20 +205,111 @@ impl Index {
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
-}
 
-fn name_of(meta: &ObjectMeta) -> ObjectName {
-    ObjectName {
-        namespace: meta.namespace.clone().unwrap_or_default(),
-        name: meta.name.clone().unwrap_or_default(),
+    fn apply_service(&mut self, mut service: Service) {
+        // The larger part of most objects, and of no use here.
+        service.metadata.managed_fields = None;
+        if let Some(annotations) = &mut service.metadata.annotations {
+            annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+        }
+        let name = ObjectName::of(&service.metadata);
+        let before = self.services.get(&name);
+        if before.is_some_and(|before| before.metadata.uid != service.metadata.uid) {
+            // Another Service of the same name: what was said was about the one before.
+            self.said.remove(&name);
+        }
+        self.services.insert(name.clone(), Arc::new(service));
+        self.dirty.insert(name);
+    }
+
+    fn apply_namespace(&mut self, namespace: Namespace) {
+        let name = namespace.metadata.name.unwrap_or_default();
+        let labels = namespace.metadata.labels.unwrap_or_default();
+        if self.namespaces.get(&name) != Some(&labels) {
+            self.namespaces.insert(name.clone(), labels);
+            self.touch_namespace(&name);
+        }
+    }
+
+    fn touch(&mut self, services: impl IntoIterator<Item = ObjectName>) {
+        let known = services.into_iter().filter(|name| self.services.contains_key(name));
+        self.dirty.extend(known);
+    }
+
+    fn touch_namespace(&mut self, namespace: &str) {
+        let first = ObjectName { namespace: namespace.to_owned(), name: String::new() };
+        let after = self.services.range(first..).map(|(name, _)| name);
+        self.dirty.extend(after.take_while(|name| name.namespace == namespace).cloned());
+    }
+
+    fn nodes_changed(&mut self, changed: bool) {
+        if changed {
+            self.nodes_dirty = true;
+            self.dirty.extend(self.on_nodes.iter().cloned());
+        }
+    }
+
+    /// Remembers what was decided of one Service, and tells what is new about it.
+    fn note(&mut self, name: ObjectName, decision: Decision, changes: &mut Changes) {
+        let Decision { outcome, wanted, waits, on_nodes } = decision;
+        let before = self.wanted.remove(&name).unwrap_or_default();
+        let gone = before.iter().filter(|b| !wanted.iter().any(|w| w.name == b.name));
+        changes.remove.extend(gone.map(|b| b.name.clone()));
+        changes.upsert.extend(wanted.iter().filter(|w| !before.contains(w)).cloned());
+        if !wanted.is_empty() {
+            self.wanted.insert(name.clone(), wanted);
+        }
+        member(&mut self.waiting, &name, waits);
+        member(&mut self.on_nodes, &name, on_nodes);
+        if self.said.get(&name) != outcome.as_ref() {
+            self.said.remove(&name);
+            if let Some(outcome) = outcome {
+                self.said.insert(name.clone(), outcome.clone());
+                changes.outcomes.push((name, outcome));
+            }
+        }
+    }
+
+    /// What is new about pools, nodes and peers.
+    fn drain_cluster(&mut self, changes: &mut Changes) {
+        for (name, now) in self.pools.take_uses() {
+            match now {
+                Some(now) if self.pool_uses.get(&name) != Some(&now) => {
+                    self.pool_uses.insert(name.clone(), now.clone());
+                    changes.pools.push((name, now));
+                }
+                Some(_) => {}
+                None => drop(self.pool_uses.remove(&name)),
+            }
+        }
+        if std::mem::take(&mut self.nodes_dirty) {
+            let inside = self.nodes.inside(&self.settings.inside);
+            if inside != self.inside {
+                self.inside.clone_from(&inside);
+                changes.inside = Some(inside);
+            }
+        }
+        if std::mem::take(&mut self.peers_dirty) {
+            let (good, bad) = self.peers.judge();
+            let before = std::mem::replace(&mut self.bad_peers, bad);
+            let now = &self.bad_peers;
+            let mended = before.keys().filter(|name| !now.contains_key(*name));
+            let mended = mended.map(|name| (name.clone(), None));
+            let new = now.iter().filter(|(name, why)| before.get(*name) != Some(why));
+            let new = new.map(|(name, why)| (name.clone(), Some(why.clone())));
+            changes.peer_troubles = mended.chain(new).collect();
+            if good != self.good_peers {
+                self.good_peers.clone_from(&good);
+                changes.peers = Some(good);
+            }
+        }
     }
 }
 
-fn owner_of(slice: &EndpointSlice) -> Option<ObjectName> {
-    let name = slice.metadata.labels.as_ref()?.get("kubernetes.io/service-name")?.clone();
-    Some(ObjectName { namespace: slice.metadata.namespace.clone().unwrap_or_default(), name })
-}
-
-fn trouble(reason: &'static str, message: impl Into<String>) -> Trouble {
-    Trouble { reason, message: message.into() }
+fn member(set: &mut BTreeSet<ObjectName>, name: &ObjectName, is: bool) {
+    if is {
+        set.insert(name.clone());
+    } else {
+        set.remove(name);
+    }
 }

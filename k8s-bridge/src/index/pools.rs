@@ -1,11 +1,13 @@
 //! Pools: which addresses there are, and for whom.
 
-use super::leases::{Leases, Ports, Taken};
+use super::leases::{Before, From, Leases, Ports, Taken};
 use super::ranges::Range;
+use super::selectors::{Chooses, Labels};
 use super::{ObjectName, PoolUse, Trouble, trouble};
-use crate::crd::{AddressPool, Sharing};
+use crate::crd::{AddressPool, AddressPoolSpec, Sharing};
+use k8s_openapi::jiff::Timestamp;
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 /// Pools by name, and who has which address of them.
@@ -13,54 +15,91 @@ use std::net::IpAddr;
 pub(super) struct Pools {
     pools: BTreeMap<String, Pool>,
     leases: Leases,
+    /// Ranges of all pools in order, by their first address; they never overlap.
+    owners: BTreeMap<IpAddr, (Range, String)>,
+    /// Pools whose use may have changed since it was asked for.
+    changed: BTreeSet<String>,
 }
 
-struct Pool {
-    object: AddressPool,
-    /// Empty while there is a trouble.
+/// One pool.
+pub(super) struct Pool {
+    name: String,
+    /// Who has an address first keeps it.
+    created: Option<Timestamp>,
+    spec: AddressPoolSpec,
+    /// Lowest first; empty while there is a trouble.
     ranges: Vec<Range>,
+    namespaces: Chooses,
+    services: Chooses,
     trouble: Option<Trouble>,
+    used: u128,
+}
+
+/// Who asks for addresses.
+#[derive(Clone, Copy)]
+pub(super) struct Asker<'a> {
+    pub(super) name: &'a ObjectName,
+    /// None when its namespace is not known.
+    pub(super) namespace_labels: Option<&'a Labels>,
+    pub(super) labels: &'a Labels,
 }
 
 // === impl Pools ===
 
 impl Pools {
-    pub(super) fn apply(&mut self, name: String, object: AddressPool) {
-        self.pools.insert(name, Pool { object, ranges: Vec::new(), trouble: None });
+    pub(super) fn apply(&mut self, object: AddressPool) {
+        let name = object.metadata.name.unwrap_or_default();
+        let created = object.metadata.creation_timestamp.map(|time| time.0);
+        let pool = Pool {
+            name: name.clone(),
+            created,
+            spec: object.spec,
+            ranges: Vec::new(),
+            namespaces: Chooses::default(),
+            services: Chooses::default(),
+            trouble: None,
+            used: 0,
+        };
+        self.pools.insert(name, pool);
         self.judge();
     }
 
     pub(super) fn delete(&mut self, name: &str) {
         self.pools.remove(name);
+        self.changed.insert(name.to_owned());
         self.judge();
     }
 
-    /// What each pool may give. Of two that overlap the first by name does; the other gives nothing, so that no two
-    /// rules apply to one address.
+    /// What each pool may give. Of two that overlap the older one does, then the first by name; the other gives nothing,
+    /// so that no two rules apply to one address.
     fn judge(&mut self) {
-        let mut good: Vec<(String, Vec<Range>)> = Vec::new();
-        for (name, pool) in &mut self.pools {
-            let judged = parse(&pool.object).and_then(|ranges| match overlapped(&good, &ranges) {
+        self.owners.clear();
+        self.leases.search_anew();
+        let mut by_age: Vec<&mut Pool> = self.pools.values_mut().collect();
+        by_age.sort_by_key(|pool| pool.created);
+        for pool in by_age {
+            let owners = &self.owners;
+            let judged = pool.read().and_then(|ranges| match overlapped(owners, &ranges) {
                 Some((other, range)) => {
                     let what = format!("{range} overlaps with pool {other}; change one of them");
                     Err(trouble("PoolOverlap", what))
                 }
                 None => Ok(ranges),
             });
-            match judged {
-                Ok(ranges) => {
-                    good.push((name.clone(), ranges.clone()));
-                    (pool.ranges, pool.trouble) = (ranges, None);
-                }
-                Err(why) => (pool.ranges, pool.trouble) = (Vec::new(), Some(why)),
-            }
+            (pool.ranges, pool.trouble) = match judged {
+                Ok(ranges) => (ranges, None),
+                Err(why) => (Vec::new(), Some(why)),
+            };
+            pool.used = self.leases.used(&pool.ranges);
+            let owned = pool.ranges.iter().map(|r| (r.first(), (*r, pool.name.clone())));
+            self.owners.extend(owned);
         }
+        self.changed.extend(self.pools.keys().cloned());
     }
 
     /// The pool that has the address.
-    pub(super) fn of(&self, address: IpAddr) -> Option<&AddressPool> {
-        let has = |pool: &&Pool| pool.ranges.iter().any(|range| range.contains(address));
-        self.pools.values().find(has).map(|pool| &pool.object)
+    pub(super) fn of(&self, address: IpAddr) -> Option<&Pool> {
+        self.pools.get(owner(&self.owners, address)?)
     }
 
     /// What a Service has, lowest first.
@@ -86,96 +125,151 @@ impl Pools {
         self.leases.claim(address, who, ports, sharing)
     }
 
-    /// Gives the lowest free address: of the pool that was asked for, else of those that give without being asked, by
-    /// priority, then by name.
+    /// Gives a free address: of the pool that was asked for, else of those that give without being asked, by priority,
+    /// then by name.
     pub(super) fn claim_any(
         &mut self,
-        who: &ObjectName,
+        who: Asker<'_>,
         v6: bool,
         ports: &Ports,
         asked: Option<&str>,
     ) -> Result<IpAddr, Trouble> {
         let family = if v6 { "IPv6" } else { "IPv4" };
-        let is_meant = |pool: &Pool| match asked {
-            Some(name) => pool.object.metadata.name.as_deref() == Some(name),
-            None => !pool.object.spec.manual,
-        };
         let gives = |pool: &&Pool| {
-            is_meant(pool)
-                && permits(&pool.object, who)
+            asked.map_or(!pool.spec.manual, |name| pool.name == name)
+                && pool.permits(who)
                 && pool.ranges.iter().any(|range| range.is_ipv4() != v6)
         };
         let mut pools: Vec<&Pool> = self.pools.values().filter(gives).collect();
         // Stable: by name among equals.
-        pools.sort_by_key(|pool| Reverse(pool.object.spec.priority));
+        pools.sort_by_key(|pool| Reverse(pool.spec.priority));
         if pools.is_empty() {
             let named = asked.map(|name| format!(" called {name}")).unwrap_or_default();
             let what = format!(
-                "no AddressPool{named} gives {family} addresses to namespace {}; create one, or see the status of \
-                 those there are",
-                who.namespace
+                "no AddressPool{named} gives {family} addresses to Service {} of namespace {}; create one, or see the \
+                 status of those there are",
+                who.name.name, who.name.namespace
             );
             return Err(trouble("NoPool", what));
         }
         let leases = &mut self.leases;
-        pools
-            .into_iter()
-            .find_map(|pool| {
-                leases.claim_any(&pool.ranges, !v6, who, ports, pool.object.spec.sharing)
-            })
-            .ok_or_else(|| {
-                let what = format!("every {family} address is in use; add addresses to a pool");
-                trouble("PoolExhausted", what)
-            })
+        let from = |pool: &Pool| {
+            let sharing = pool.spec.sharing;
+            let from = From { pool: &pool.name, ranges: &pool.ranges, sharing, ipv4: !v6 };
+            leases.claim_any(from, who.name, ports)
+        };
+        pools.into_iter().find_map(from).ok_or_else(|| {
+            let what = format!("every {family} address is in use; add addresses to a pool");
+            trouble("PoolExhausted", what)
+        })
     }
 
     pub(super) fn release_one(&mut self, who: &ObjectName, address: IpAddr) {
         self.leases.release_one(who, address);
     }
 
+    /// What a Service has, to come back to.
+    pub(super) fn before(&self, who: &ObjectName) -> Before {
+        self.leases.before(who)
+    }
+
+    /// Leaves a Service what it had.
+    pub(super) fn restore(&mut self, who: &ObjectName, before: Before) {
+        self.leases.restore(who, before);
+    }
+
     pub(super) fn release(&mut self, who: &ObjectName) {
         self.leases.release(who);
     }
 
-    /// Use of every pool.
-    pub(super) fn uses(&self) -> Vec<(String, PoolUse)> {
-        let of = |pool: &Pool| {
-            let used = self.leases.used(&pool.ranges);
-            let all = pool.ranges.iter().fold(0u128, |sum, range| sum.saturating_add(range.size()));
-            PoolUse { used, free: all.saturating_sub(used), trouble: pool.trouble.clone() }
-        };
-        self.pools.iter().map(|(name, pool)| (name.clone(), of(pool))).collect()
+    /// True once after somebody gave up something that others may wait for.
+    pub(super) fn take_freed(&mut self) -> bool {
+        self.leases.take_freed()
     }
-}
 
-/// Pools with selectors are not served yet: nobody gets their addresses rather than everybody.
-pub(super) fn permits(pool: &AddressPool, who: &ObjectName) -> bool {
-    let spec = &pool.spec;
-    spec.namespace_selector.is_none()
-        && spec.service_selector.is_none()
-        && (spec.namespaces.is_empty() || spec.namespaces.contains(&who.namespace))
-}
-
-fn parse(pool: &AddressPool) -> Result<Vec<Range>, Trouble> {
-    let spec = &pool.spec;
-    if spec.namespace_selector.is_some() || spec.service_selector.is_some() {
-        let what = "selectors are not served yet, so nobody gets its addresses; name namespaces";
-        return Err(trouble("UnsupportedSelector", what));
-    }
-    let read = |text: &String| Range::parse(text, spec.avoid_network_and_broadcast);
-    let ranges: Result<Vec<Range>, String> = spec.addresses.iter().map(read).collect();
-    let ranges = ranges.map_err(|what| trouble("InvalidPool", what))?;
-    for (at, range) in ranges.iter().enumerate() {
-        if let Some(other) = ranges.iter().take(at).find(|other| other.overlaps(range)) {
-            return Err(trouble("InvalidPool", format!("{other} and {range} overlap")));
+    /// Use of the pools for which it may have changed; `None` for one that is gone.
+    pub(super) fn take_uses(&mut self) -> Vec<(String, Option<PoolUse>)> {
+        for (address, comes) in self.leases.take_turned() {
+            let Some(name) = owner(&self.owners, address) else { continue };
+            let Some(pool) = self.pools.get_mut(name) else { continue };
+            pool.used = if comes { pool.used + 1 } else { pool.used.saturating_sub(1) };
+            self.changed.insert(name.to_owned());
         }
+        let changed = std::mem::take(&mut self.changed);
+        changed
+            .into_iter()
+            .map(|name| (name.clone(), self.pools.get(&name).map(Pool::usage)))
+            .collect()
     }
-    Ok(ranges)
 }
 
-fn overlapped<'a>(good: &'a [(String, Vec<Range>)], ranges: &[Range]) -> Option<(&'a str, Range)> {
-    ranges.iter().find_map(|range| {
-        let other = good.iter().find(|(_, its)| its.iter().any(|one| one.overlaps(range)))?;
-        Some((other.0.as_str(), *range))
-    })
+// === impl Pool ===
+
+impl Pool {
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn spec(&self) -> &AddressPoolSpec {
+        &self.spec
+    }
+
+    /// True when its addresses are for this Service.
+    pub(super) fn permits(&self, who: Asker<'_>) -> bool {
+        (self.spec.namespaces.is_empty() || self.spec.namespaces.contains(&who.name.namespace))
+            && self.namespaces.takes(who.namespace_labels)
+            && self.services.takes(Some(who.labels))
+    }
+
+    /// Its ranges, when all that was written makes sense: half a pool might be for the wrong ones.
+    fn read(&mut self) -> Result<Vec<Range>, Trouble> {
+        let spec = &self.spec;
+        self.namespaces = Chooses::read("namespaceSelector", spec.namespace_selector.as_ref())?;
+        self.services = Chooses::read("serviceSelector", spec.service_selector.as_ref())?;
+        if let Some(bad) = spec.route.communities.iter().find(|text| !is_community(text)) {
+            let what = format!(
+                "community {bad:?} is neither ASN:VALUE with numbers up to 65535 nor ASN:A:B with numbers up to 4294967295"
+            );
+            return Err(trouble("InvalidPool", what));
+        }
+        let read = |text: &String| Range::parse(text, spec.avoid_network_and_broadcast);
+        let ranges: Result<Vec<Range>, String> = spec.addresses.iter().map(read).collect();
+        let mut ranges = ranges.map_err(|what| trouble("InvalidPool", what))?;
+        ranges.sort_by_key(Range::first);
+        for (one, next) in ranges.iter().zip(ranges.iter().skip(1)) {
+            if one.overlaps(next) {
+                return Err(trouble("InvalidPool", format!("{one} and {next} overlap")));
+            }
+        }
+        Ok(ranges)
+    }
+
+    fn usage(&self) -> PoolUse {
+        let all = self.ranges.iter().fold(0u128, |sum, range| sum.saturating_add(range.size()));
+        let free = all.saturating_sub(self.used);
+        PoolUse { used: self.used, free, trouble: self.trouble.clone() }
+    }
+}
+
+fn owner(owners: &BTreeMap<IpAddr, (Range, String)>, address: IpAddr) -> Option<&str> {
+    let (_, (range, name)) = owners.range(..=address).next_back()?;
+    range.contains(address).then_some(name)
+}
+
+fn overlapped<'a>(
+    owners: &'a BTreeMap<IpAddr, (Range, String)>,
+    ranges: &[Range],
+) -> Option<(&'a str, Range)> {
+    let clash = |range: &Range| owners.values().find(|(one, _)| one.overlaps(range));
+    ranges.iter().find_map(|range| clash(range).map(|(_, name)| (name.as_str(), *range)))
+}
+
+/// `ASN:VALUE` (RFC 1997) or `ASN:A:B` (RFC 8092).
+fn is_community(text: &str) -> bool {
+    let parts: Vec<&str> = text.split(':').collect();
+    match parts.len() {
+        2 => parts.iter().all(|part| part.parse::<u16>().is_ok()),
+        3 => parts.iter().all(|part| part.parse::<u32>().is_ok()),
+        _ => false,
+    }
 }

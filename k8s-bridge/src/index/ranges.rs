@@ -69,15 +69,21 @@ impl Range {
         (number(self.last) - number(self.first)).saturating_add(1)
     }
 
-    /// Every address, lowest first.
-    pub(super) fn addresses(&self) -> impl Iterator<Item = IpAddr> + use<> {
-        let last = self.last;
-        std::iter::successors(
-            Some(self.first),
-            move |now| {
-                if *now < last { step(*now, 1) } else { None }
-            },
-        )
+    /// Every address from this one on, lowest first.
+    pub(super) fn addresses_from(
+        &self,
+        start: Option<IpAddr>,
+    ) -> impl Iterator<Item = IpAddr> + use<> {
+        let Range { first, last } = *self;
+        let start = start.map_or(first, |start| start.max(first));
+        let start = (start <= last).then_some(start);
+        let next = move |now: &IpAddr| if *now < last { step(*now, 1) } else { None };
+        std::iter::successors(start, next)
+    }
+
+    /// The first address.
+    pub(super) fn first(&self) -> IpAddr {
+        self.first
     }
 }
 
@@ -95,7 +101,7 @@ fn number(address: IpAddr) -> u128 {
 }
 
 /// The address `by` further on; `None` beyond the family's end.
-fn step(address: IpAddr, by: i8) -> Option<IpAddr> {
+pub(super) fn step(address: IpAddr, by: i8) -> Option<IpAddr> {
     let next = number(address).checked_add_signed(by.into())?;
     match address {
         IpAddr::V4(_) => Some(IpAddr::V4(Ipv4Addr::from(u32::try_from(next).ok()?))),
@@ -139,7 +145,7 @@ mod tests {
 
     #[test]
     fn addresses_end_with_the_last() {
-        let all = |text| Range::parse(text, false).unwrap().addresses().count();
+        let all = |text| Range::parse(text, false).unwrap().addresses_from(None).count();
         assert_eq!(all("203.0.113.0/24"), 256);
         assert_eq!(all("255.255.255.254-255.255.255.255"), 2);
         assert_eq!(all("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"), 1);

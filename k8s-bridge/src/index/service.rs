@@ -1,15 +1,43 @@
 //! What follows from one Service.
 
-use super::annotations::Asks;
-use super::leases::{Ports, ProtocolKey};
-use super::pools::permits;
-use super::{EndpointMode, Index, ObjectName, Outcome, Serve, Trouble, endpoints, trouble};
-use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service};
-use sluice_api::{Protocol, WantedRoute, WantedService};
+use super::addresses::{self, Chosen};
+use super::annotations::{Asks, Probing};
+use super::endpoints::{self, Wish};
+use super::pools::Asker;
+use super::status::{has_finalizer, status_addresses};
+use super::{EndpointMode, Index, ObjectName, Outcome, Serve, Trouble, trouble};
+use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
+use sluice_api::{Protocol, WantedBackend, WantedHealth, WantedRoute, WantedService};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-const FINALIZER: &str = "service.kubernetes.io/load-balancer-cleanup";
 const RANGES: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";
+/// Where kube-proxy says whether the node may get traffic (KEP-3836).
+const KUBE_PROXY_HEALTH: u16 = 10_256;
+
+/// What is to be done about a Service.
+#[derive(Default)]
+pub(super) struct Decision {
+    /// None when it is no business of ours.
+    pub(super) outcome: Option<Outcome>,
+    pub(super) wanted: Vec<WantedService>,
+    /// To be looked at again when somebody gives something up.
+    pub(super) waits: bool,
+    /// To be looked at again when a node changes.
+    pub(super) on_nodes: bool,
+}
+
+/// What all ports of a Service have in common.
+struct Common {
+    mode: EndpointMode,
+    local: bool,
+    asks: Asks,
+    source_ranges: Vec<String>,
+    route: WantedRoute,
+    vips: Vec<String>,
+    affinity_seconds: Option<u32>,
+    health: Option<WantedHealth>,
+}
 
 // === impl Index ===
 
@@ -38,177 +66,210 @@ impl Index {
         })
     }
 
-    pub(super) fn decide(&mut self, name: &ObjectName) -> (Option<Outcome>, Vec<WantedService>) {
-        let Some(service) = self.services.get(name).cloned() else { return (None, Vec::new()) };
+    pub(super) fn decide(&mut self, name: &ObjectName) -> Decision {
+        let Some(service) = self.services.get(name).cloned() else { return Decision::default() };
         let ours = self.is_ours(&service);
         if !ours || service.metadata.deletion_timestamp.is_some() {
-            let was = has_finalizer(&service) && (ours || !self.pools.held_by(name).is_empty());
-            return (was.then_some(Outcome::Release), Vec::new());
+            // Whoever has an address was ours, though its finalizer may still be under way.
+            let was = (ours && has_finalizer(&service)) || !self.pools.held_by(name).is_empty();
+            return Decision { outcome: was.then_some(Outcome::Release), ..Decision::default() };
         }
-        match self.serve(name, &service) {
-            Ok((serve, wanted)) => (Some(Outcome::Serve(serve)), wanted),
-            Err(why) => (Some(Outcome::Refuse(why)), Vec::new()),
-        }
+        self.serve(name, &service).unwrap_or_else(|why| Decision {
+            outcome: Some(Outcome::Refuse(why)),
+            waits: true,
+            ..Decision::default()
+        })
     }
 
-    fn serve(
-        &mut self,
-        name: &ObjectName,
-        service: &Service,
-    ) -> Result<(Serve, Vec<WantedService>), Trouble> {
-        let spec = service.spec.clone().unwrap_or_default();
-        if self.settings.endpoints == EndpointMode::Nodes {
-            return Err(trouble("UnsupportedMode", "endpoints on nodes are not served yet"));
-        }
+    fn serve(&mut self, name: &ObjectName, service: &Service) -> Result<Decision, Trouble> {
+        let empty = ServiceSpec::default();
+        let spec = service.spec.as_ref().unwrap_or(&empty);
         let asks = Asks::of(service)?;
         let source_ranges = source_ranges(service)?;
-        let mut serve = Serve::default();
-        serve.addresses = self.addresses(name, service, &asks, &mut serve.troubles)?;
-        let route = serve.addresses.first().and_then(|a| self.pools.of(*a)).map(|p| WantedRoute {
-            local_pref: p.spec.route.local_pref,
-            med: p.spec.route.med,
-            communities: p.spec.route.communities.clone(),
-        });
-        let has_affinity = asks.affinity || spec.session_affinity.as_deref() == Some("ClientIP");
-        let affinity_seconds = has_affinity.then(|| {
-            let config = spec.session_affinity_config.as_ref().and_then(|c| c.client_ip.as_ref());
-            config.and_then(|c| u32::try_from(c.timeout_seconds?).ok()).unwrap_or(10_800)
-        });
-        let mut wanted = Vec::new();
-        for port in spec.ports.iter().flatten() {
-            let text = port.protocol.as_deref().unwrap_or("TCP");
-            let (protocol, lower) = match text {
-                "TCP" => (Protocol::Tcp, "tcp"),
-                "UDP" => (Protocol::Udp, "udp"),
-                other => {
-                    let what = format!("{other} on port {} is not served", port.port);
-                    serve.troubles.push(trouble("UnsupportedProtocol", what));
-                    continue;
-                }
-            };
-            let slices = self.slices.get(name).into_iter().flat_map(|s| s.values());
-            wanted.push(WantedService {
-                name: format!(
-                    "{}/{}/{}/{}-{lower}",
-                    self.settings.source, name.namespace, name.name, port.port
-                ),
-                vips: serve.addresses.iter().map(ToString::to_string).collect(),
-                port: u16::try_from(port.port).unwrap_or_default(),
-                protocol,
-                backends: endpoints::pods(slices, port.name.as_deref().unwrap_or_default(), text),
-                source_ranges: source_ranges.clone(),
-                affinity_seconds,
-                full_nat: false,
-                health: asks.health.clone(),
-                idle_timeout_seconds: asks.idle_timeout,
-                route: route.clone().unwrap_or_default(),
-            });
+        let mode = asks.endpoints.unwrap_or(self.settings.endpoints);
+        let local = spec.external_traffic_policy.as_deref() == Some("Local");
+        if local && asks.full_nat == Some(true) {
+            let what = "full NAT hides the clients' addresses, and externalTrafficPolicy: Local is there to keep \
+                        them; take one of them off";
+            return Err(trouble("ClientAddressLost", what));
         }
+        let ports = served_ports(spec, mode)?;
+        let chosen = self.choose(name, service, &asks)?;
+        let mut serve = Serve::default();
+        for port in spec.ports.iter().flatten().filter(|port| protocol(port).is_none()) {
+            let text = protocol_text(port);
+            serve.unserved.push((port.port, text.to_owned()));
+            let what = format!("{text} on port {} is not served; its other ports are", port.port);
+            serve.troubles.push(trouble("UnsupportedProtocol", what));
+        }
+        let common = Common {
+            mode,
+            local,
+            source_ranges,
+            route: self.route(name, &chosen.addresses),
+            vips: chosen.addresses.iter().map(ToString::to_string).collect(),
+            affinity_seconds: affinity(spec, &asks),
+            health: health(spec, &asks, mode, local),
+            asks,
+        };
+        let on_nodes = mode == EndpointMode::Nodes || common.asks.node_label.is_some();
+        let of = |(port, protocol)| self.wanted_of(name, spec, port, protocol, &common);
+        let wanted: Vec<WantedService> = ports.into_iter().map(of).collect();
+        serve.troubles.extend(chosen.troubles);
+        serve.addresses = chosen.addresses;
         serve.wanted = wanted.iter().map(|w| w.name.clone()).collect();
-        Ok((serve, wanted))
+        Ok(Decision { outcome: Some(Outcome::Serve(serve)), wanted, waits: chosen.waits, on_nodes })
     }
 
-    fn addresses(
+    fn choose(
         &mut self,
         name: &ObjectName,
         service: &Service,
         asks: &Asks,
-        troubles: &mut Vec<Trouble>,
-    ) -> Result<Vec<IpAddr>, Trouble> {
-        let spec = service.spec.clone().unwrap_or_default();
-        let families = spec.ip_families.unwrap_or_else(|| vec!["IPv4".to_owned()]);
-        let prefer = spec.ip_family_policy.as_deref() == Some("PreferDualStack");
-        let ports = port_keys(service);
-        let had = self.pools.held_by(name);
-        if let Some(stranger) = asks.addresses.iter().find(|a| !families.contains(&family(**a))) {
-            let what =
-                format!("{stranger} is asked for, but ipFamilies is {}", families.join(", "));
-            return Err(trouble("AddressFamilyMismatch", what));
+    ) -> Result<Chosen, Trouble> {
+        let current = match self.said.get(name) {
+            Some(Outcome::Serve(serve)) => serve.addresses.clone(),
+            _ => status_addresses(service).into_iter().map(|(address, _)| address).collect(),
+        };
+        let none = BTreeMap::new();
+        let who = Asker {
+            name,
+            namespace_labels: self.namespaces.get(&name.namespace),
+            labels: service.metadata.labels.as_ref().unwrap_or(&none),
+        };
+        addresses::choose(&mut self.pools, who, service, asks, &current)
+    }
+
+    /// What its addresses are announced with. While no pool has them (a pool being edited wrongly, say) it is what it
+    /// was, so that a typing error moves no traffic.
+    fn route(&self, name: &ObjectName, addresses: &[IpAddr]) -> WantedRoute {
+        let pool = addresses.iter().find_map(|address| self.pools.of(*address));
+        let before = || self.wanted.get(name)?.first().map(|wanted| wanted.route.clone());
+        pool.map(|pool| &pool.spec().route).map_or_else(
+            || before().unwrap_or_default(),
+            |route| WantedRoute {
+                local_pref: route.local_pref,
+                med: route.med,
+                communities: route.communities.clone(),
+            },
+        )
+    }
+
+    fn wanted_of(
+        &self,
+        name: &ObjectName,
+        spec: &ServiceSpec,
+        port: &ServicePort,
+        protocol: Protocol,
+        common: &Common,
+    ) -> WantedService {
+        let text = protocol_text(port);
+        let (source, lower) = (&self.settings.source, text.to_ascii_lowercase());
+        WantedService {
+            name: format!("{source}/{}/{}/{}-{lower}", name.namespace, name.name, port.port),
+            vips: common.vips.clone(),
+            port: u16::try_from(port.port).unwrap_or_default(),
+            protocol,
+            backends: self.backends(name, spec, port, common),
+            source_ranges: common.source_ranges.clone(),
+            affinity_seconds: common.affinity_seconds,
+            full_nat: common.asks.full_nat.unwrap_or_default(),
+            health: common.health.clone(),
+            idle_timeout_seconds: common.asks.idle_timeout,
+            route: common.route.clone(),
         }
-        let mut addresses = Vec::new();
-        let mut missing = None;
-        for family in &families {
-            let v6 = family == "IPv6";
-            let held = had.iter().copied().find(|a| a.is_ipv6() == v6);
-            let asked = asks.addresses.iter().copied().find(|a| a.is_ipv6() == v6);
-            let Some(address) = asked.or(held) else {
-                match self.pools.claim_any(name, v6, &ports, asks.pool.as_deref()) {
-                    Ok(address) => addresses.push(address),
-                    Err(why) => missing = Some(why),
-                }
-                continue;
-            };
-            if !self.pools.of(address).is_some_and(|pool| permits(pool, name)) {
-                if held != Some(address) {
-                    let what = format!("no pool may give {address} to it; ask for another one");
-                    return Err(trouble("AddressNotInPool", what));
-                }
-                let what = format!("{address} stays, though no pool gives it any longer");
-                troubles.push(trouble("AddressNotInPool", what));
-            }
-            self.pools.claim(address, name, &ports).map_err(|taken| {
-                let (by, at) = (taken.by.name, taken.by.namespace);
-                let what = format!("Service {by} of namespace {at} has a port of it on {address}");
-                trouble("AddressInUse", what)
-            })?;
-            addresses.push(address);
-        }
-        for address in had.iter().filter(|address| !addresses.contains(address)) {
-            self.pools.release_one(name, *address);
-        }
-        match missing {
-            Some(why) if !prefer || addresses.is_empty() => {
-                // Half of what is asked for is of no use to the Service, but may be to another one.
-                for address in addresses.iter().filter(|address| !had.contains(address)) {
-                    self.pools.release_one(name, *address);
-                }
-                Err(why)
-            }
-            other => {
-                troubles.extend(other);
-                Ok(addresses)
+    }
+
+    fn backends(
+        &self,
+        name: &ObjectName,
+        spec: &ServiceSpec,
+        port: &ServicePort,
+        common: &Common,
+    ) -> Vec<WantedBackend> {
+        let near = ["PreferSameZone", "PreferClose", "PreferSameNode"];
+        let prefers = spec.traffic_distribution.as_deref().is_some_and(|text| near.contains(&text));
+        let wish = Wish {
+            port_name: port.name.as_deref().unwrap_or_default(),
+            protocol: protocol_text(port),
+            zone: self.settings.zone.as_deref().filter(|_| prefers),
+            node_label: common.asks.node_label.as_deref(),
+        };
+        let slices = self.slices.of(name);
+        match common.mode {
+            EndpointMode::Pods => endpoints::pods(slices, &self.nodes, wish),
+            EndpointMode::Nodes => {
+                let number = node_port(port).unwrap_or_default();
+                endpoints::nodes(slices, &self.nodes, wish, number, common.local)
             }
         }
     }
 }
 
-/// As `ipFamilies` spells it.
-fn family(address: IpAddr) -> String {
-    if address.is_ipv6() { "IPv6".to_owned() } else { "IPv4".to_owned() }
+fn protocol_text(port: &ServicePort) -> &str {
+    port.protocol.as_deref().unwrap_or("TCP")
 }
 
-fn has_finalizer(service: &Service) -> bool {
-    service.metadata.finalizers.iter().flatten().any(|f| f == FINALIZER)
+fn protocol(port: &ServicePort) -> Option<Protocol> {
+    match protocol_text(port) {
+        "TCP" => Some(Protocol::Tcp),
+        "UDP" => Some(Protocol::Udp),
+        _ => None,
+    }
 }
 
-fn port_keys(service: &Service) -> Ports {
-    let ports = service.spec.iter().flat_map(|s| s.ports.iter().flatten());
-    ports.filter_map(|p| key(p.port, p.protocol.as_deref().unwrap_or("TCP"))).collect()
+fn node_port(port: &ServicePort) -> Option<u16> {
+    port.node_port.and_then(|number| u16::try_from(number).ok()).filter(|number| *number > 0)
 }
 
-fn key(port: i32, protocol: &str) -> Option<(u16, ProtocolKey)> {
-    let protocol = match protocol {
-        "TCP" => ProtocolKey::Tcp,
-        "UDP" => ProtocolKey::Udp,
-        _ => return None,
-    };
-    Some((u16::try_from(port).ok()?, protocol))
-}
-
-/// The addresses in the status, each with the ports that were served when it was written. Not those of the spec: whose
-/// edit asked for a port that another Service has on a shared address must not have it because of a restart.
-fn status_addresses(service: &Service) -> Vec<(IpAddr, Ports)> {
-    let status = service.status.as_ref().and_then(|s| s.load_balancer.as_ref());
-    let ingress = status.iter().flat_map(|l| l.ingress.iter().flatten());
-    let read = |one: &LoadBalancerIngress| {
-        let written = one.ports.as_ref().filter(|ports| !ports.is_empty());
-        let ports = written.map_or_else(
-            || port_keys(service),
-            |ports| ports.iter().filter_map(|p| key(p.port, &p.protocol)).collect(),
+/// Ports that can be served; a Service all of whose ports cannot is of no use to anybody.
+fn served_ports(
+    spec: &ServiceSpec,
+    mode: EndpointMode,
+) -> Result<Vec<(&ServicePort, Protocol)>, Trouble> {
+    let all = spec.ports.iter().flatten();
+    let ports: Vec<_> = all.clone().filter_map(|port| Some((port, protocol(port)?))).collect();
+    if let (true, Some(port)) = (ports.is_empty(), all.clone().next()) {
+        let what = format!("{} on port {} is not served", protocol_text(port), port.port);
+        return Err(trouble("UnsupportedProtocol", what));
+    }
+    let without = ports.iter().find(|(port, _)| node_port(port).is_none());
+    if let (EndpointMode::Nodes, Some((port, _))) = (mode, without) {
+        let what = format!(
+            "port {} has no nodePort to reach nodes at; set allocateLoadBalancerNodePorts: true or a nodePort, or \
+             annotate the Service with sluice.dev/endpoints: pods",
+            port.port
         );
-        Some((one.ip.as_ref()?.parse().ok()?, ports))
-    };
-    ingress.filter_map(read).collect()
+        return Err(trouble("UnsupportedNodePort", what));
+    }
+    Ok(ports)
+}
+
+fn affinity(spec: &ServiceSpec, asks: &Asks) -> Option<u32> {
+    let has = asks.affinity || spec.session_affinity.as_deref() == Some("ClientIP");
+    let config = spec.session_affinity_config.as_ref().and_then(|c| c.client_ip.as_ref());
+    let written = config.and_then(|c| u32::try_from(c.timeout_seconds?).ok());
+    has.then(|| written.unwrap_or(10_800))
+}
+
+/// Nodes are asked where kube-proxy answers: with `externalTrafficPolicy: Local` whether there are endpoints on the
+/// node, else whether the node is to get traffic.
+fn health(
+    spec: &ServiceSpec,
+    asks: &Asks,
+    mode: EndpointMode,
+    local: bool,
+) -> Option<WantedHealth> {
+    match (&asks.health, mode) {
+        (Probing::By(health), _) => Some(health.clone()),
+        (Probing::Off, _) | (Probing::AsUsual, EndpointMode::Pods) => None,
+        (Probing::AsUsual, EndpointMode::Nodes) => {
+            let own = spec.health_check_node_port.and_then(|port| u16::try_from(port).ok());
+            let port = if local { own.filter(|port| *port > 0)? } else { KUBE_PROXY_HEALTH };
+            let http_path = Some("/healthz".to_owned());
+            Some(WantedHealth { http_path, port: Some(port), ..WantedHealth::default() })
+        }
+    }
 }
 
 /// One bad prefix refuses the Service: leaving it out might open it to everybody.

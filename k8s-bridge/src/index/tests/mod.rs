@@ -1,7 +1,14 @@
 //! The index as a whole, on objects as the API server sends them.
 
-use super::*;
+mod endpoints;
+mod families;
+mod lifecycle;
+mod nodes;
+mod peers;
+mod pools;
 mod restarts;
+
+use super::*;
 
 use serde_json::json;
 
@@ -10,8 +17,7 @@ fn index() -> Index {
         class: "sluice.dev/edge".into(),
         default_class: false,
         source: "prod".into(),
-        endpoints: EndpointMode::Pods,
-        zone: None,
+        ..Settings::default()
     })
 }
 
@@ -70,6 +76,27 @@ fn keeps_addresses_of_statuses_and_serves_who_waited() {
     let c = i.drain();
     assert_eq!(c.remove, ["prod/d/b/80-tcp"]);
     assert_eq!(c.upsert[0].name, "prod/d/a/80-tcp");
+}
+
+/// A pool of this name and spec.
+fn pool_of(name: &str, spec: &serde_json::Value) -> Object {
+    let o = json!({"metadata": {"name": name}, "spec": spec});
+    Object::AddressPool(Box::new(serde_json::from_value(o).unwrap()))
+}
+
+/// A slice of Service `a` with these endpoints on port 8080.
+fn slice_of(name: &str, endpoints: &serde_json::Value) -> Object {
+    let o = json!({"metadata": {"name": name, "namespace": "d",
+            "labels": {"kubernetes.io/service-name": "a"}},
+        "addressType": "IPv4", "ports": [{"port": 8080}], "endpoints": endpoints});
+    Object::EndpointSlice(Box::new(serde_json::from_value(o).unwrap()))
+}
+
+/// Backends of Service `a`: `address:port*weight`.
+fn backends(i: &Index) -> Vec<String> {
+    let of_a = i.wanted().filter(|w| w.name.starts_with("prod/d/a/"));
+    let backends = of_a.flat_map(|w| &w.backends);
+    backends.map(|b| format!("{}:{}*{}", b.address, b.port, b.weight)).collect()
 }
 
 fn outcome<'a>(changes: &'a Changes, name: &str) -> Option<&'a Outcome> {

@@ -1,116 +1,256 @@
-//! Whatever is edited and however often the bridge restarts: addresses stay, and none is given twice.
+//! Whatever is edited and however often the bridge restarts: addresses stay, none is given twice, and what is decided
+//! follows from the objects alone.
 
 use super::*;
 use proptest::prelude::*;
+use std::net::IpAddr;
 
 #[derive(Clone, Copy, Debug)]
 enum Act {
-    /// Creates the Service or edits its port.
-    Put(u8, u16),
+    /// Creates the Service or edits its port, families and label.
+    Put(u8, Shape),
+    /// Sets its deletion timestamp.
     Delete(u8),
-    /// The pool becomes another one, up to half of it overlapping with the other.
-    Pool(u8),
+    /// The deleted one is cleaned up, and its object goes.
+    Finish(u8),
+    /// A pool becomes another one; some overlap, some are wrong, some are for few.
+    Pool(bool, u8),
+    Sharing(bool),
+    /// The namespace gets or loses the label that some pools want.
+    Label(bool),
+    Node(u8, bool),
     Restart,
 }
 
+#[derive(Clone, Copy, Debug, Default)]
+struct Shape {
+    port: u16,
+    dual: bool,
+    labelled: bool,
+    on_nodes: bool,
+}
+
 fn act() -> impl Strategy<Value = Act> {
+    let shape = (1u16..4, any::<bool>(), any::<bool>(), any::<bool>());
+    let shape =
+        shape.prop_map(|(port, dual, labelled, on_nodes)| Shape { port, dual, labelled, on_nodes });
     prop_oneof![
-        5 => (0u8..6, 1u16..4).prop_map(|(who, port)| Act::Put(who, port)),
+        6 => (0u8..6, shape).prop_map(|(who, shape)| Act::Put(who, shape)),
         2 => (0u8..6).prop_map(Act::Delete),
-        1 => (0u8..3).prop_map(Act::Pool),
+        2 => (0u8..6).prop_map(Act::Finish),
+        2 => (any::<bool>(), 0u8..7).prop_map(|(which, kind)| Act::Pool(which, kind)),
+        1 => any::<bool>().prop_map(Act::Sharing),
+        1 => any::<bool>().prop_map(Act::Label),
+        1 => (0u8..3, any::<bool>()).prop_map(|(node, there)| Act::Node(node, there)),
         1 => Just(Act::Restart),
     ]
+}
+
+/// A Service as the API server has it.
+#[derive(Clone, Default)]
+struct Stored {
+    shape: Shape,
+    deleted: bool,
+    /// Addresses of the status, and the port served there.
+    status: Vec<(IpAddr, u16)>,
 }
 
 /// What the API server has.
 #[derive(Default)]
 struct Cluster {
-    /// The port of the spec, and what the status says: an address and the port served there.
-    services: BTreeMap<u8, (u16, Option<(IpAddr, u16)>)>,
-    pool: u8,
-    sharing: &'static str,
+    services: BTreeMap<u8, Stored>,
+    pools: [u8; 2],
+    shared: bool,
+    labelled: bool,
+    nodes: BTreeSet<u8>,
 }
 
 impl Cluster {
     fn service(&self, who: u8) -> Object {
-        let (port, address) = self.services.get(&who).copied().unwrap_or((80, None));
-        let ingress: Vec<_> = address
+        let Stored { shape, deleted, status } =
+            self.services.get(&who).cloned().unwrap_or_default();
+        let ingress: Vec<_> = status
             .iter()
             .map(|(ip, port)| json!({"ip": ip, "ports": [{"port": port, "protocol": "TCP"}]}))
             .collect();
-        let o = json!({"metadata": {"name": who.to_string(), "namespace": "d"},
+        let families = if shape.dual { json!(["IPv4", "IPv6"]) } else { json!(["IPv4"]) };
+        let app = if shape.labelled { "web" } else { "other" };
+        let mode = if shape.on_nodes { "nodes" } else { "pods" };
+        let mut o = json!({"metadata": {"name": who.to_string(), "namespace": "d",
+                "labels": {"app": app}, "annotations": {"sluice.dev/endpoints": mode},
+                "finalizers": ["service.kubernetes.io/load-balancer-cleanup"]},
             "spec": {"type": "LoadBalancer", "loadBalancerClass": "sluice.dev/edge",
-                "ports": [{"port": port}]},
+                "ipFamilies": families, "ipFamilyPolicy": "PreferDualStack",
+                "ports": [{"port": shape.port, "nodePort": 30000}]},
             "status": {"loadBalancer": {"ingress": ingress}}});
+        if deleted {
+            o["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        }
         Object::Service(Box::new(serde_json::from_value(o).unwrap()))
     }
 
-    fn pool(&self) -> Object {
-        let addresses = ["192.0.2.0/30", "192.0.2.2-192.0.2.5", "198.51.100.0/31"];
-        let o = json!({"metadata": {"name": "p"},
-            "spec": {"addresses": [addresses[usize::from(self.pool)]], "sharing": self.sharing}});
-        Object::AddressPool(Box::new(serde_json::from_value(o).unwrap()))
+    fn pool(&self, second: bool) -> Object {
+        let kind = self.pools[usize::from(second)];
+        let mut spec = match kind {
+            0 => json!({"addresses": ["192.0.2.0/30", "2001:db8::/127"]}),
+            1 => json!({"addresses": ["192.0.2.2-192.0.2.5"]}),
+            2 => json!({"addresses": ["198.51.100.0/31", "2001:db8:1::1"]}),
+            3 => json!({"addresses": ["192.0.2.0/33"]}),
+            4 => json!({"addresses": ["192.0.2.0/30"],
+                "namespaceSelector": {"matchLabels": {"team": "red"}}}),
+            5 => json!({"addresses": ["198.51.100.0/31"],
+                "serviceSelector": {"matchLabels": {"app": "web"}}}),
+            _ => json!({"addresses": ["203.0.113.0/31"], "manual": true, "priority": 3}),
+        };
+        spec["sharing"] = json!(if self.shared { "Shared" } else { "Exclusive" });
+        pool_of(if second { "q" } else { "p" }, &spec)
+    }
+
+    fn namespace(&self) -> Object {
+        let labels = if self.labelled { json!({"team": "red"}) } else { json!({}) };
+        let o = json!({"metadata": {"name": "d", "labels": labels}});
+        Object::Namespace(Box::new(serde_json::from_value(o).unwrap()))
+    }
+
+    fn node(node: u8) -> Object {
+        let address = format!("10.0.0.{node}");
+        let o = json!({"metadata": {"name": format!("n{node}")},
+            "status": {"addresses": [{"type": "InternalIP", "address": address}]}});
+        Object::Node(Box::new(serde_json::from_value(o).unwrap()))
     }
 
     fn restart(&self) -> Index {
         let mut i = index();
-        i.apply(self.pool());
-        for who in self.services.keys() {
-            i.apply(self.service(*who));
+        for second in [true, false] {
+            i.apply(self.pool(second));
         }
+        i.apply(self.namespace());
+        self.nodes.iter().for_each(|node| i.apply(Self::node(*node)));
+        self.services.keys().for_each(|who| i.apply(self.service(*who)));
         i.synced();
         i
     }
 
-    /// Does what the bridge does with outcomes, and checks that no address in a status is replaced.
+    fn act(&mut self, i: &mut Index, act: Act) {
+        match act {
+            Act::Put(who, shape) => {
+                let stored = self.services.entry(who).or_default();
+                stored.shape = shape;
+                i.apply(self.service(who));
+            }
+            Act::Delete(who) => {
+                if let Some(stored) = self.services.get_mut(&who) {
+                    stored.deleted = true;
+                    i.apply(self.service(who));
+                }
+            }
+            Act::Finish(who) => {
+                if self.services.get(&who).is_some_and(|stored| stored.deleted) {
+                    let object = self.service(who);
+                    i.released(&ObjectName { namespace: "d".into(), name: who.to_string() });
+                    i.delete(&object);
+                    self.services.remove(&who);
+                }
+            }
+            Act::Pool(second, kind) => {
+                self.pools[usize::from(second)] = kind;
+                i.apply(self.pool(second));
+            }
+            Act::Sharing(shared) => {
+                self.shared = shared;
+                i.apply(self.pool(false));
+                i.apply(self.pool(true));
+            }
+            Act::Label(labelled) => {
+                self.labelled = labelled;
+                i.apply(self.namespace());
+            }
+            Act::Node(node, true) => {
+                self.nodes.insert(node);
+                i.apply(Self::node(node));
+            }
+            Act::Node(node, false) => {
+                self.nodes.remove(&node);
+                i.delete(&Self::node(node));
+            }
+            Act::Restart => *i = self.restart(),
+        }
+    }
+
+    /// Does what the bridge does with outcomes until there are none, and checks that no address in a status is replaced
+    /// or taken while its family is wanted.
     fn settle(&mut self, i: &mut Index) -> Result<(), TestCaseError> {
-        for (name, outcome) in i.drain().outcomes {
-            let (Outcome::Serve(serve), Ok(who)) = (outcome, name.name.parse::<u8>()) else {
-                continue;
-            };
-            let Some((port, status)) = self.services.get_mut(&who) else { continue };
-            let given = serve.addresses.first().copied();
-            let had = status.map(|(address, _)| address);
-            prop_assert!(had.is_none() || had == given, "{who}: {had:?} became {given:?}");
-            *status = given.map(|address| (address, *port));
+        for round in 0.. {
+            let outcomes = i.drain().outcomes;
+            if outcomes.is_empty() {
+                break;
+            }
+            prop_assert!(round < 10, "never at rest");
+            for (name, outcome) in outcomes {
+                let (Outcome::Serve(serve), Ok(who)) = (outcome, name.name.parse::<u8>()) else {
+                    continue;
+                };
+                let Some(stored) = self.services.get_mut(&who) else { continue };
+                let dual = stored.shape.dual;
+                for (had, _) in stored.status.iter().filter(|(had, _)| dual || had.is_ipv4()) {
+                    let now = &serve.addresses;
+                    prop_assert!(now.contains(had), "{who}: {had} is not in {now:?}");
+                }
+                let port = stored.shape.port;
+                stored.status = serve.addresses.iter().map(|address| (*address, port)).collect();
+                i.apply(self.service(who));
+            }
         }
         Ok(())
     }
 }
 
+/// Every address, or every port of it where it is shared, has one Service; those being deleted still count.
+fn none_twice(cluster: &Cluster) -> Result<(), TestCaseError> {
+    let mut seen = BTreeSet::new();
+    for stored in cluster.services.values() {
+        for (address, port) in &stored.status {
+            prop_assert!(seen.insert((*address, *port)), "{address}:{port} twice");
+        }
+    }
+    Ok(())
+}
+
+/// What is said, without whom it names: of several in the way of a refused Service any one may be named.
+fn said(i: &Index) -> BTreeMap<ObjectName, Result<Outcome, &'static str>> {
+    let one = |outcome: &Outcome| match outcome {
+        Outcome::Refuse(why) => Err(why.reason),
+        other => Ok(other.clone()),
+    };
+    i.said.iter().map(|(name, outcome)| (name.clone(), one(outcome))).collect()
+}
+
+/// A fresh index says the same of the same objects.
+fn follows_from_objects(i: &Index, cluster: &Cluster) -> Result<(), TestCaseError> {
+    let mut fresh = cluster.restart();
+    fresh.drain();
+    prop_assert_eq!(said(i), said(&fresh));
+    prop_assert_eq!(&i.wanted, &fresh.wanted);
+    prop_assert_eq!(&i.pool_uses, &fresh.pool_uses);
+    prop_assert_eq!(i.inside(), fresh.inside());
+    prop_assert_eq!(&i.waiting, &fresh.waiting);
+    prop_assert_eq!(&i.on_nodes, &fresh.on_nodes);
+    Ok(())
+}
+
 proptest! {
     #[test]
-    fn addresses_stay_and_none_is_given_twice(
-        acts in prop::collection::vec(act(), 1..60),
+    fn addresses_stay_and_what_is_said_follows_from_the_objects(
+        acts in prop::collection::vec(act(), 1..40),
         shared in any::<bool>(),
     ) {
-        let sharing = if shared { "Shared" } else { "Exclusive" };
-        let mut cluster = Cluster { sharing, ..Cluster::default() };
+        let mut cluster = Cluster { shared, pools: [0, 2], ..Cluster::default() };
         let mut i = cluster.restart();
         for act in acts {
-            match act {
-                Act::Put(who, port) => {
-                    cluster.services.entry(who).or_default().0 = port;
-                    i.apply(cluster.service(who));
-                }
-                Act::Delete(who) => {
-                    i.delete(&cluster.service(who));
-                    cluster.services.remove(&who);
-                }
-                Act::Pool(which) => {
-                    cluster.pool = which;
-                    i.apply(cluster.pool());
-                }
-                Act::Restart => i = cluster.restart(),
-            }
+            cluster.act(&mut i, act);
             cluster.settle(&mut i)?;
-            let mut seen = BTreeSet::new();
-            for wanted in i.wanted() {
-                for vip in &wanted.vips {
-                    let port = if shared { wanted.port } else { 0 };
-                    prop_assert!(seen.insert((vip.clone(), port)), "{vip} twice");
-                }
-            }
+            none_twice(&cluster)?;
+            follows_from_objects(&i, &cluster)?;
         }
     }
 }

@@ -1,0 +1,142 @@
+//! Which addresses a Service has.
+
+use super::annotations::Asks;
+use super::pools::{Asker, Pools};
+use super::status::{port_keys, status_addresses};
+use super::{Trouble, trouble};
+use k8s_openapi::api::core::v1::{Service, ServiceSpec};
+use std::net::IpAddr;
+
+/// Addresses of a Service that is served.
+#[derive(Default)]
+pub(super) struct Chosen {
+    /// In the order of `ipFamilies`.
+    pub(super) addresses: Vec<IpAddr>,
+    pub(super) troubles: Vec<Trouble>,
+    /// True when a family has none yet that may have one later.
+    pub(super) waits: bool,
+}
+
+/// Gives the Service its addresses: those it asks for, else those it has, else free ones. `current` are those it was
+/// served with last.
+///
+/// An address that it no longer uses stays with it until its status does not list it any more: else another Service
+/// could have it in its status at the same time, and after a restart nobody knew whose it is.
+///
+/// # Errors
+/// When it cannot be served; what it has it keeps.
+pub(super) fn choose(
+    pools: &mut Pools,
+    who: Asker<'_>,
+    service: &Service,
+    asks: &Asks,
+    current: &[IpAddr],
+) -> Result<Chosen, Trouble> {
+    let before = pools.before(who.name);
+    match take(pools, who, service, asks, current, &before.addresses()) {
+        Ok(chosen) => {
+            let listed = status_addresses(service);
+            let is_used =
+                |a: &IpAddr| chosen.addresses.contains(a) || listed.iter().any(|(one, _)| one == a);
+            for address in pools.held_by(who.name).into_iter().filter(|a| !is_used(a)) {
+                pools.release_one(who.name, address);
+            }
+            Ok(chosen)
+        }
+        Err(why) => {
+            // Half of what is asked for is of no use to the Service, but may be to another one.
+            pools.restore(who.name, before);
+            Err(why)
+        }
+    }
+}
+
+fn take(
+    pools: &mut Pools,
+    who: Asker<'_>,
+    service: &Service,
+    asks: &Asks,
+    current: &[IpAddr],
+    before: &[IpAddr],
+) -> Result<Chosen, Trouble> {
+    let spec = service.spec.as_ref();
+    let families = families(spec, asks.v6)?;
+    let prefers_both = spec.and_then(|s| s.ip_family_policy.as_deref()) == Some("PreferDualStack");
+    if let Some(stranger) = asks.addresses.iter().find(|a| !families.contains(&a.is_ipv6())) {
+        let has: Vec<&str> = families.iter().map(|v6| family(*v6)).collect();
+        let what = format!("{stranger} is asked for, but the Service has {} only", has.join(", "));
+        return Err(trouble("AddressFamilyMismatch", what));
+    }
+    let ports = port_keys(service);
+    let mut chosen = Chosen::default();
+    let mut missing = None;
+    for v6 in families {
+        let mut has = current.iter().filter(|a| before.contains(a)).chain(before).copied();
+        let held = has.find(|a| a.is_ipv6() == v6);
+        let asked = asks.addresses.iter().copied().find(|a| a.is_ipv6() == v6);
+        let Some(address) = asked.or(held) else {
+            match pools.claim_any(who, v6, &ports, asks.pool.as_deref()) {
+                Ok(address) => chosen.addresses.push(address),
+                Err(why) => missing = Some(why),
+            }
+            continue;
+        };
+        if let Some(why) = out_of_place(pools, who, asks, address) {
+            if !before.contains(&address) {
+                let what = format!("{why}; ask for another address");
+                return Err(trouble("AddressNotInPool", what));
+            }
+            let what = format!("{address} stays with the Service, though {why}");
+            chosen.troubles.push(trouble("AddressNotInPool", what));
+        }
+        pools.claim(address, who.name, &ports).map_err(|taken| {
+            let (by, at) = (taken.by.name, taken.by.namespace);
+            let what = format!("Service {by} of namespace {at} has {address}, or a port of it");
+            trouble("AddressInUse", what)
+        })?;
+        chosen.addresses.push(address);
+    }
+    match missing {
+        Some(why) if !prefers_both || chosen.addresses.is_empty() => Err(why),
+        missing => {
+            chosen.waits = missing.is_some();
+            chosen.troubles.extend(missing);
+            Ok(chosen)
+        }
+    }
+}
+
+/// Why the pools would not give this address to the Service now.
+fn out_of_place(pools: &Pools, who: Asker<'_>, asks: &Asks, address: IpAddr) -> Option<String> {
+    let Some(pool) = pools.of(address).filter(|pool| pool.permits(who)) else {
+        return Some(format!("no pool gives {address} to it"));
+    };
+    let asked = asks.pool.as_deref().filter(|asked| *asked != pool.name())?;
+    Some(format!("{address} is of pool {}, and pool {asked} is asked for", pool.name()))
+}
+
+/// True for IPv6, in the order of `ipFamilies`. An annotation may leave one of two.
+fn families(spec: Option<&ServiceSpec>, only_v6: Option<bool>) -> Result<Vec<bool>, Trouble> {
+    let written = spec.and_then(|s| s.ip_families.as_ref()).filter(|f| !f.is_empty());
+    let Some(written) = written else { return Ok(vec![only_v6.unwrap_or(false)]) };
+    let mut families: Vec<bool> = written.iter().map(|family| family == "IPv6").collect();
+    if let Some(v6) = only_v6 {
+        let needs_both =
+            spec.and_then(|s| s.ip_family_policy.as_deref()) == Some("RequireDualStack");
+        if needs_both || !families.contains(&v6) {
+            let what = format!(
+                "loxilb.io/ipam asks for {} alone, but ipFamilies is {}",
+                family(v6),
+                written.join(", ")
+            );
+            return Err(trouble("AddressFamilyMismatch", what));
+        }
+        families.retain(|one| *one == v6);
+    }
+    Ok(families)
+}
+
+/// As `ipFamilies` spells it.
+fn family(v6: bool) -> &'static str {
+    if v6 { "IPv6" } else { "IPv4" }
+}

@@ -1,0 +1,42 @@
+//! What Services' objects say of what they had.
+
+use super::leases::{Ports, ProtocolKey};
+use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service};
+use std::net::IpAddr;
+
+const FINALIZER: &str = "service.kubernetes.io/load-balancer-cleanup";
+
+pub(super) fn has_finalizer(service: &Service) -> bool {
+    service.metadata.finalizers.iter().flatten().any(|f| f == FINALIZER)
+}
+
+/// Ports of the spec that can be served.
+pub(super) fn port_keys(service: &Service) -> Ports {
+    let ports = service.spec.iter().flat_map(|s| s.ports.iter().flatten());
+    ports.filter_map(|p| key(p.port, p.protocol.as_deref().unwrap_or("TCP"))).collect()
+}
+
+fn key(port: i32, protocol: &str) -> Option<(u16, ProtocolKey)> {
+    let protocol = match protocol {
+        "TCP" => ProtocolKey::Tcp,
+        "UDP" => ProtocolKey::Udp,
+        _ => return None,
+    };
+    Some((u16::try_from(port).ok()?, protocol))
+}
+
+/// The addresses in the status, each with the ports that were served when it was written. Not those of the spec: whose
+/// edit asked for a port that another Service has on a shared address must not have it because of a restart.
+pub(super) fn status_addresses(service: &Service) -> Vec<(IpAddr, Ports)> {
+    let status = service.status.as_ref().and_then(|s| s.load_balancer.as_ref());
+    let ingress = status.iter().flat_map(|l| l.ingress.iter().flatten());
+    let read = |one: &LoadBalancerIngress| {
+        let written = one.ports.as_ref().filter(|ports| !ports.is_empty());
+        let ports = written.map_or_else(
+            || port_keys(service),
+            |ports| ports.iter().filter_map(|p| key(p.port, &p.protocol)).collect(),
+        );
+        Some((one.ip.as_ref()?.parse().ok()?, ports))
+    };
+    ingress.filter_map(read).collect()
+}
