@@ -137,3 +137,14 @@ pub struct PeerStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
 }
+
+/// Every definition, for `kubectl apply`.
+///
+/// # Errors
+/// A definition that cannot be written as YAML, which would be a mistake here.
+pub fn manifest() -> Result<String, serde_saphyr::ser::Error> {
+    use kube::CustomResourceExt;
+    let all =
+        [serde_saphyr::to_string(&AddressPool::crd())?, serde_saphyr::to_string(&Peer::crd())?];
+    Ok(format!("---\n{}", all.join("---\n")))
+}

@@ -3,6 +3,7 @@
 use super::credentials::{Contents, Files};
 use super::machine::{Ask, Failure};
 use super::wish::Wish;
+use crate::lease::Fence;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
@@ -38,6 +39,7 @@ pub struct Appliance {
     url: String,
     path: String,
     files: Files,
+    fence: Fence,
     session: Mutex<Option<Session>>,
 }
 
@@ -53,14 +55,10 @@ struct Session {
 impl Appliance {
     /// A client for the source `source` of the appliance at `url`. Nothing is connected or read yet.
     #[must_use]
-    pub fn new(url: &str, source: &str, files: Files) -> Self {
+    pub fn new(url: &str, source: &str, files: Files, fence: Fence) -> Self {
         let url = url.trim_end_matches('/').to_owned();
-        Appliance {
-            url,
-            path: format!("/api/v1/sources/{source}"),
-            files,
-            session: Mutex::default(),
-        }
+        let path = format!("/api/v1/sources/{source}");
+        Appliance { url, path, files, fence, session: Mutex::default() }
     }
 
     /// Where it is.
@@ -78,6 +76,9 @@ impl Appliance {
         ask: Ask,
         wish: &watch::Receiver<Wish>,
     ) -> Result<SourceReport, Failure> {
+        if !self.fence.may_act() {
+            return Err(Failure::Fenced);
+        }
         let session = self.session()?;
         let (method, query, body) = prepare(ask, wish)?;
         let uri: Uri = format!("{}{}{query}", self.url, self.path)

@@ -59,6 +59,9 @@ pub enum Failure {
     /// A file for authentication cannot be used.
     #[error("{0}")]
     Credentials(String),
+    /// Another replica may lead by now.
+    #[error("is not told anything: this replica no longer leads")]
+    Fenced,
 }
 
 // === impl Failure ===
@@ -75,6 +78,7 @@ impl Failure {
             Failure::OtherOwner(_) => "OtherOwner",
             Failure::Answer { .. } => "UnexpectedAnswer",
             Failure::Credentials(_) => "BadCredentials",
+            Failure::Fenced => "Fenced",
         }
     }
 }
