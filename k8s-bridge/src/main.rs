@@ -25,7 +25,9 @@ fn crds() -> anyhow::Result<()> {
 }
 
 fn start(args: RunArgs) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    // The client's own words about failed requests would be said twice.
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new("info,kube_client=off"));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_target(false);
     match args.log_format {
         LogFormat::Text => log.with_ansi(false).init(),

@@ -222,7 +222,11 @@ pub(crate) fn chain(error: &(dyn StdError + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(one) = cause {
-        text = format!("{text}: {one}");
+        // Some errors name their cause themselves.
+        let why = one.to_string();
+        if !text.ends_with(&why) {
+            text = format!("{text}: {why}");
+        }
         cause = one.source();
     }
     text

@@ -339,7 +339,6 @@ impl Bridge {
     }
 
     fn absorb(&mut self, changes: Changes) {
-        let now = Instant::now();
         for (name, outcome) in changes.outcomes {
             self.dirty.insert(name.clone());
             self.carried.insert(name.clone());
@@ -349,12 +348,12 @@ impl Bridge {
             }
             match self.records.get_mut(&name) {
                 Some(record) => {
-                    let troubles = record.turn(outcome, now);
+                    let troubles = record.turn(outcome);
                     self.say_troubles(&name, troubles);
                 }
                 None => {
-                    let mut record = Record::new(Outcome::Release, now);
-                    let troubles = record.turn(outcome, now);
+                    let mut record = Record::new(Outcome::Release);
+                    let troubles = record.turn(outcome);
                     self.records.insert(name.clone(), record);
                     self.say_troubles(&name, troubles);
                 }

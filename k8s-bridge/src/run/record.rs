@@ -18,12 +18,14 @@ pub(super) struct Record {
     pub(super) outcome: Outcome,
     /// Generation of the wanted state that carries the outcome; none while it has not been told.
     pub(super) generation: Option<u64>,
-    /// Since when the outcome holds.
-    pub(super) since: Instant,
+    /// What it waits for, and since when.
+    waits: Option<(&'static str, Instant)>,
     /// Wanted services that wait for the finalizer.
     pub(super) held: BTreeMap<String, WantedService>,
     /// A write is under way.
     pub(super) is_writing: bool,
+    /// The object said that it is served when that write began.
+    pub(super) was_served: bool,
     /// That it takes long was said.
     pub(super) is_said_slow: bool,
     /// After a failed write.
@@ -34,13 +36,14 @@ pub(super) struct Record {
 // === impl Record ===
 
 impl Record {
-    pub(super) fn new(outcome: Outcome, now: Instant) -> Self {
+    pub(super) fn new(outcome: Outcome) -> Self {
         Record {
             outcome,
             generation: None,
-            since: now,
+            waits: None,
             held: BTreeMap::new(),
             is_writing: false,
+            was_served: false,
             is_said_slow: false,
             retry_at: None,
             failures: 0,
@@ -48,7 +51,7 @@ impl Record {
     }
 
     /// Another outcome; returns troubles that are new.
-    pub(super) fn turn(&mut self, outcome: Outcome, now: Instant) -> Vec<Trouble> {
+    pub(super) fn turn(&mut self, outcome: Outcome) -> Vec<Trouble> {
         let old = match &self.outcome {
             Outcome::Serve(serve) => serve.troubles.clone(),
             Outcome::Release | Outcome::Refuse(_) => Vec::new(),
@@ -57,13 +60,17 @@ impl Record {
             Outcome::Serve(serve) => serve.troubles.clone(),
             Outcome::Release | Outcome::Refuse(_) => Vec::new(),
         };
-        (self.outcome, self.since, self.is_said_slow) = (outcome, now, false);
+        (self.outcome, self.waits, self.is_said_slow) = (outcome, None, false);
         self.generation = None;
         new.into_iter().filter(|trouble| !old.contains(trouble)).collect()
     }
 
-    pub(super) fn is_overdue(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.since) >= OVERDUE
+    /// It waits for this; true when it has for too long. Another reason counts anew: an appliance that came back a
+    /// moment ago is not late.
+    pub(super) fn waits_for(&mut self, reason: &'static str, now: Instant) -> bool {
+        let (_, since) = self.waits.filter(|(r, _)| *r == reason).unwrap_or((reason, now));
+        self.waits = Some((reason, since));
+        now.saturating_duration_since(since) >= OVERDUE
     }
 
     pub(super) fn succeeded(&mut self) {

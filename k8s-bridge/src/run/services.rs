@@ -41,7 +41,7 @@ impl Bridge {
             return;
         }
         let generation = record.generation;
-        let (outcome, is_overdue) = (record.outcome.clone(), record.is_overdue(now));
+        let outcome = record.outcome.clone();
         let verdict = match (&outcome, generation) {
             (Outcome::Serve(serve), Some(generation)) => {
                 self.reports.judge(&serve.wanted, generation)
@@ -51,6 +51,10 @@ impl Bridge {
                 message: "no appliance was told yet".to_owned(),
                 is_final: false,
             }),
+        };
+        let is_overdue = match &verdict {
+            Verdict::Pending(why) => record.waits_for(why.reason, now),
+            Verdict::Served => false,
         };
         let prefix = format!("{}/{}/{}/", self.index.settings().source, name.namespace, name.name);
         let is_gone =
@@ -76,6 +80,7 @@ impl Bridge {
             }
             Next::Write(write) => {
                 record.is_writing = true;
+                record.was_served = ready(&object).is_some_and(|ready| ready.is_served);
                 self.waiting.remove(name);
                 self.parts.writer.start(name.clone(), &object, write);
             }
@@ -98,12 +103,12 @@ impl Bridge {
             return;
         }
         let Some(record) = self.records.get_mut(&name) else { return };
-        let generation = record.generation;
         self.dirty.insert(name.clone());
         match result {
             Ok(object) => {
                 record.succeeded();
-                self.say_written(&name, &before, &write, generation);
+                let (generation, was_served) = (record.generation, record.was_served);
+                self.say_written(&name, &before, &write, was_served, generation);
                 self.apply(Object::Service(object));
             }
             // The watch will say so, or has.
@@ -121,6 +126,7 @@ impl Bridge {
         name: &ObjectName,
         before: &Service,
         write: &Write,
+        was_served: bool,
         generation: Option<u64>,
     ) {
         let service = format!("{}/{}", name.namespace, name.name);
@@ -141,8 +147,7 @@ impl Bridge {
                 );
             }
             Write::Status { ingress, .. } => {
-                let is_served = ready(before).is_some_and(|ready| ready.is_served);
-                let reason = match (ingress, is_served) {
+                let reason = match (ingress, was_served) {
                     (None, true) => return,
                     (_, false) => "EnsuredLoadBalancer",
                     (Some(_), true) => "UpdatedLoadBalancer",
