@@ -1,6 +1,6 @@
 //! The files in `deploy/` agree with each other and with the program.
 //!
-//! `SLUICE_BLESS=1 cargo test -p sluice-bridge --test manifests` writes the generated ones.
+//! `SLUICE_REGENERATE=1 cargo test -p sluice-bridge --test manifests` writes the generated ones.
 
 use std::path::{Path, PathBuf};
 
@@ -23,10 +23,10 @@ fn read(name: &str) -> String {
 }
 
 fn agree(name: &str, wanted: &str) {
-    if std::env::var_os("SLUICE_BLESS").is_some() {
+    if std::env::var_os("SLUICE_REGENERATE").is_some() {
         std::fs::write(deploy(name), wanted).unwrap();
     }
-    assert!(read(name) == wanted, "{name} is out of date; bless it as the head of this file says");
+    assert!(read(name) == wanted, "{name} is out of date; make it anew as the head of this file says");
 }
 
 #[test]
