@@ -74,13 +74,11 @@ fn quick(cluster: &Cluster) -> Result<()> {
 }
 
 #[test]
-#[ignore = "the bridge has no program yet; this is what it has to pass"]
 fn as_the_default_for_services_without_a_class() -> Result<()> {
     quick(&by_default("suite_default")?)
 }
 
 #[test]
-#[ignore = "the bridge has no program yet; this is what it has to pass"]
 fn by_class() -> Result<()> {
     let cluster = cluster("suite_class", &Install::default())?;
     set_class(&cluster, CLASS)?;

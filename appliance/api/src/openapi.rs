@@ -6,8 +6,8 @@
 use crate::{
     Backend, BgpPeer, BgpRoute, BgpSpeaker, BgpState, Change, ChangeKind, Counters, Drop, Health,
     Link, NextHopState, PeerReport, Problem, Protocol, RatePoint, Rates, Service, ServiceReport,
-    ServiceState, Snapshot, SourceChange, SourceReport, SourceState, SourceSummary, Status, Traffic,
-    Vip, WantedBackend, WantedHealth, WantedPeer, WantedRoute, WantedService, XdpMode,
+    ServiceState, Snapshot, SourceChange, SourceReport, SourceState, SourceSummary, Status,
+    Traffic, Vip, WantedBackend, WantedHealth, WantedPeer, WantedRoute, WantedService, XdpMode,
 };
 use utoipa::OpenApi;
 

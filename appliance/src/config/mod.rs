@@ -16,9 +16,9 @@ mod service;
 mod tests;
 mod values;
 
+pub(crate) use api::{ApiTls, ApiToken};
 pub(crate) use bgp::Bgp;
 pub(crate) use check::check;
-pub(crate) use api::{ApiTls, ApiToken};
 pub(crate) use general::DataPlane;
 pub(crate) use pattern::Patterns;
 pub(crate) use report::ConfigError;

@@ -65,7 +65,7 @@ protocol = "sctp"
         mistakes(text),
         [
             "line 1: nmae: unknown key; write name",
-            "line 3: api.listen: 0.0.0.0:8080 can be reached from outside, which needs TLS; write \"127.0.0.1:8080\"",
+            "line 3: api.listen: 0.0.0.0:8080 can be reached from outside, which needs TLS; write \"127.0.0.1:8080\" and, for others, [api.tls]",
             "line 8: service.web.vips: 203.0.113.10/24 is not an address; write 203.0.113.10",
             "line 9: service.web.port: \"80\" is text; write 80 without quotes",
             "line 10: service.web.protocol: \"sctp\" is not known; write \"tcp\" or \"udp\"",

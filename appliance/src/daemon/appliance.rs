@@ -3,10 +3,10 @@
 use super::events::Event;
 use super::links::Attachments;
 use super::logging::notify;
-use crate::config::Config;
-use crate::health::{Checks, Reports};
 use super::outside::Outside;
 use super::peers;
+use crate::config::Config;
+use crate::health::{Checks, Reports};
 use crate::ledger::SharedLedger;
 use crate::ports::{Addresses, DataPlane, NextHops, Routes};
 use crate::reconcile::{Look, Reconciler};

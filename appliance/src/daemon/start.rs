@@ -2,11 +2,11 @@
 
 use super::appliance::Appliance;
 use super::links::{self, Attachments};
+use super::outside::Outside;
+use super::peers;
 use super::shutdown;
 use crate::config::Config;
 use crate::health::{Checks, Reports};
-use super::outside::Outside;
-use super::peers;
 use crate::http::{App, Sources};
 use crate::ledger::{Ledger, SharedLedger};
 use crate::ports::{Addresses, DataPlane, NextHops, Routes};
@@ -54,12 +54,13 @@ pub(super) async fn start(path: PathBuf, config: Config) -> anyhow::Result<Appli
     let reconciler = Reconciler::new(data_plane.clone(), addresses, Routes::default());
     let now = Instant::now();
     let (desired, ledger) = (ledger.subscribe(), SharedLedger::new(ledger));
+    let merged = Arc::clone(&desired.borrow());
     let (outside_listener, outside) = outside.unzip();
     let mut appliance = Appliance {
         path,
         started_with: config.clone(),
         started: SystemTime::now(),
-        merged: desired.borrow().clone(),
+        merged,
         desired,
         outside,
         speaker: None,

@@ -77,10 +77,9 @@ impl Access {
     pub(super) fn bearer(&self, secret: &str) -> Option<Caller> {
         let matches = |token: &&Token| bool::from(token.secret.ct_eq(secret.as_bytes()));
         let found: Vec<&Token> = self.tokens.iter().filter(matches).collect();
-        found.first().map(|token| Caller::Token {
-            name: token.name.clone(),
-            sources: token.sources.clone(),
-        })
+        found
+            .first()
+            .map(|token| Caller::Token { name: token.name.clone(), sources: token.sources.clone() })
     }
 }
 
@@ -101,7 +100,10 @@ impl Caller {
 fn stamps(config: &ApiTls) -> Vec<Option<SystemTime>> {
     let tokens = config.tokens.iter().map(|token| &token.file);
     let files = [&config.certificate, &config.key].into_iter().chain(&config.client_ca);
-    files.chain(tokens).map(|file| std::fs::metadata(file).and_then(|m| m.modified()).ok()).collect()
+    files
+        .chain(tokens)
+        .map(|file| std::fs::metadata(file).and_then(|m| m.modified()).ok())
+        .collect()
 }
 
 fn read_token(token: &ApiToken) -> anyhow::Result<Token> {
@@ -141,7 +143,8 @@ fn server_config(config: &ApiTls) -> anyhow::Result<ServerConfig> {
 
 fn certificates(file: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
     let read = || CertificateDer::pem_file_iter(file)?.collect::<Result<Vec<_>, _>>();
-    let all = read().with_context(|| format!("cannot read certificates from {}", file.display()))?;
+    let all =
+        read().with_context(|| format!("cannot read certificates from {}", file.display()))?;
     if all.is_empty() {
         bail!("{} holds no certificate in PEM", file.display());
     }

@@ -2,8 +2,8 @@
 
 use sluice_api::{
     Backend, BgpPeer, BgpRoute, BgpSpeaker, BgpState, Counters, Drop, Health, Link, NextHopState,
-    Protocol, RatePoint, Rates, Service, ServiceState, Snapshot, SourceSummary, Status, Traffic, Vip,
-    XdpMode,
+    Protocol, RatePoint, Rates, Service, ServiceState, Snapshot, SourceSummary, Status, Traffic,
+    Vip, XdpMode,
 };
 
 /// 2026-05-04T12:00:00Z, when the made-up appliance started.

@@ -71,7 +71,8 @@ impl App {
         let router = router(self)
             .layer(axum::Extension(access::Caller::Local))
             .layer(axum::middleware::from_fn(guard::guard));
-        until(&shutdown, axum::serve(listener, router).with_graceful_shutdown(ended(&shutdown))).await
+        until(&shutdown, axum::serve(listener, router).with_graceful_shutdown(ended(&shutdown)))
+            .await
     }
 
     /// Serves everybody who has a token or a certificate.
@@ -90,7 +91,8 @@ impl App {
             .layer(axum::middleware::from_fn_with_state(state, tls::guard))
             .layer(axum::middleware::from_fn(guard::headers))
             .into_make_service_with_connect_info::<tls::Client>();
-        until(&shutdown, axum::serve(listener, service).with_graceful_shutdown(ended(&shutdown))).await
+        until(&shutdown, axum::serve(listener, service).with_graceful_shutdown(ended(&shutdown)))
+            .await
     }
 }
 

@@ -113,7 +113,8 @@ async fn forget(
         return refusal;
     }
     let name = source.clone();
-    let forgotten = tokio::task::spawn_blocking(move || app.sources.ledger.lock().forget(&name)).await;
+    let forgotten =
+        tokio::task::spawn_blocking(move || app.sources.ledger.lock().forget(&name)).await;
     match forgotten {
         Ok(Ok(true)) => StatusCode::NO_CONTENT.into_response(),
         Ok(Ok(false)) => unknown(&source, &uri),
@@ -153,7 +154,8 @@ fn may_write(caller: &Caller, source: &str, uri: &Uri) -> Result<(), Response> {
     if caller.may_write(source) {
         return Ok(());
     }
-    let detail = format!("this token may not write to source {source}; see [[api.tls.token]] sources");
+    let detail =
+        format!("this token may not write to source {source}; see [[api.tls.token]] sources");
     Err(problem::answer(StatusCode::FORBIDDEN, uri, detail))
 }
 

@@ -11,8 +11,9 @@ use hyper_util::rt::TokioExecutor;
 use serde::de::DeserializeOwned;
 use sluice_api::{
     Backend, BgpPeer, BgpRoute, Change, ChangeKind, Drop, Health, Problem, RatePoint, Service,
-    Status, Vip,
+    SourceReport, Status, Vip,
 };
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -31,6 +32,18 @@ struct Server {
     _scratch: crate::scratch::Scratch,
 }
 
+/// An empty ledger, and where its reports would come from.
+fn sources(
+    scratch: &crate::scratch::Scratch,
+) -> (Sources, watch::Sender<Arc<crate::status::SourceReports>>) {
+    let (ledger, _) = crate::ledger::Ledger::open(scratch.path().join("desired.json")).unwrap();
+    let report = SourceReport { source: "prod".into(), revision: 7, ..SourceReport::default() };
+    let reports = BTreeMap::from([("prod".to_owned(), Arc::new(report))]);
+    let reports = watch::Sender::new(Arc::new(reports));
+    let ledger = crate::ledger::SharedLedger::new(ledger);
+    (Sources { ledger, reports: reports.subscribe() }, reports)
+}
+
 struct Answer {
     status: StatusCode,
     headers: HeaderMap,
@@ -44,8 +57,7 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
-        let (ledger, _) =
-            crate::ledger::Ledger::open(scratch.path().join("desired.json")).unwrap();
+        let (ledger, _) = crate::ledger::Ledger::open(scratch.path().join("desired.json")).unwrap();
         let ledger = crate::ledger::SharedLedger::new(ledger);
         let (reports, reported) = watch::channel(Arc::default());
         let sources = Sources { ledger, reports: reported };
@@ -179,7 +191,7 @@ async fn every_described_path_is_served() {
     let paths = description["paths"].as_object().unwrap();
     assert!(paths.len() >= 15, "{}", paths.len());
     for path in paths.keys() {
-        let path = path.replace("{name}", "web");
+        let path = path.replace("{name}", "web").replace("{source}", "prod");
         let response = server.open(Method::GET, &path, &[]).await;
         assert_eq!(response.status(), StatusCode::OK, "{path}");
     }
@@ -341,7 +353,10 @@ async fn shutdown_ends_streams_and_the_server() {
 async fn look_at_the_demo_page() {
     let (sender, receiver) = watch::channel(Arc::new(Snapshot::default()));
     let listener = TcpListener::bind("127.0.0.1:8099").await.unwrap();
-    let server = tokio::spawn(serve(listener, receiver, CancellationToken::new()));
+    let scratch = crate::scratch::Scratch::new();
+    let (sources, _reports) = sources(&scratch);
+    let server =
+        tokio::spawn(App::new(receiver, sources, CancellationToken::new()).serve(listener));
     // An empty appliance first.
     tokio::time::sleep(Duration::from_secs(20)).await;
     for second in 0.. {

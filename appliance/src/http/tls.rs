@@ -41,7 +41,10 @@ pub(super) struct Client {
 
 impl Handshakes {
     /// Begins to accept. Each handshake takes the certificate that is in force when it begins.
-    pub(super) fn new(listener: TcpListener, access: watch::Receiver<Arc<Access>>) -> io::Result<Self> {
+    pub(super) fn new(
+        listener: TcpListener,
+        access: watch::Receiver<Arc<Access>>,
+    ) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let (sender, done) = mpsc::channel(MAX_HANDSHAKES);
         tokio::spawn(accept(listener, access, sender));
@@ -132,7 +135,8 @@ pub(super) async fn guard(
         None => client.has_certificate.then_some(Caller::Certificate),
     };
     let refused = || {
-        let detail = "a token ([[api.tls.token]]) or a client certificate ([api.tls] client-ca) is needed";
+        let detail =
+            "a token ([[api.tls.token]]) or a client certificate ([api.tls] client-ca) is needed";
         let answer = problem::answer(StatusCode::UNAUTHORIZED, &uri, detail);
         ([(header::WWW_AUTHENTICATE, "Bearer")], answer).into_response()
     };

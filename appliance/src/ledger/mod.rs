@@ -110,7 +110,11 @@ impl Ledger {
     }
 
     /// Takes everything that a bridge wishes.
-    pub(crate) fn put(&mut self, source: &str, state: SourceState) -> Result<Accepted, SubmitError> {
+    pub(crate) fn put(
+        &mut self,
+        source: &str,
+        state: SourceState,
+    ) -> Result<Accepted, SubmitError> {
         let next = Bridge::put(self.bridge(source), state)?;
         self.accept_bridge(source, next)
     }

@@ -157,8 +157,7 @@ impl Bridge {
         services: Vec<(u64, WantedService)>,
     ) -> Result<Self, String> {
         let nets = prefixes(&inside)?;
-        let mut bridge =
-            Bridge { owner, generation, inside, peers, wishes: BTreeMap::new() };
+        let mut bridge = Bridge { owner, generation, inside, peers, wishes: BTreeMap::new() };
         for (generation, wanted) in services {
             let made = convert::service(&wanted, &nets).map(Arc::new);
             let name = wanted.name.clone();
@@ -264,7 +263,8 @@ mod tests {
         let not_above = Refusal::NotAbove { generation: 5, base: 5 };
         assert_eq!(patched(Some(&known), change(5, 5)), Err(not_above));
         let next = patched(Some(&known), change(5, 7)).unwrap().unwrap();
-        let wishes: Vec<_> = next.wishes.values().map(|w| (&*w.wanted.name, w.generation)).collect();
+        let wishes: Vec<_> =
+            next.wishes.values().map(|w| (&*w.wanted.name, w.generation)).collect();
         assert_eq!(wishes, [("b", 5), ("c", 7)], "what did not change keeps its generation");
     }
 

@@ -41,8 +41,7 @@ pub(super) fn service(wanted: &WantedService, inside: &[IpNet]) -> Result<Servic
         sluice_api::Protocol::Tcp => Protocol::Tcp,
         sluice_api::Protocol::Udp => Protocol::Udp,
     };
-    let full_nat =
-        if wanted.full_nat { everybody().to_vec() } else { inside.to_vec() };
+    let full_nat = if wanted.full_nat { everybody().to_vec() } else { inside.to_vec() };
     let service = Service {
         name: ServiceName(wanted.name.clone()),
         vips,

@@ -3,7 +3,7 @@
 mod bridge;
 mod convert;
 
-pub(crate) use bridge::{Bridge, Refusal};
+pub(crate) use bridge::{Bridge, BridgeWish, Refusal};
 pub(crate) use convert::unicast;
 
 use sluice_model::{Clash, Desired, Generation, Service, ServiceName};

@@ -104,9 +104,8 @@ impl View<'_> {
 
     fn peer_reports(&self, bridge: &Bridge) -> Vec<PeerReport> {
         let name = &self.config.name;
-        let is_ours = |peer: &&WantedPeer| {
-            peer.appliances.is_empty() || peer.appliances.contains(name)
-        };
+        let is_ours =
+            |peer: &&WantedPeer| peer.appliances.is_empty() || peer.appliances.contains(name);
         bridge.peers.iter().filter(is_ours).map(|peer| self.peer_report(peer)).collect()
     }
 

@@ -104,9 +104,11 @@ impl Scene {
             links: Vec::new(),
             peers: &self.peers,
             meter: &self.meter,
+            failures: &BTreeMap::new(),
+            peer_problems: &BTreeMap::new(),
             troubles: Vec::new(),
         };
-        view.snapshot()
+        view.snapshot(&view.wanted(), &SourceReports::new())
     }
 }
 

@@ -46,7 +46,6 @@ const CASES: &[Case] = &[
 ];
 
 #[test]
-#[ignore = "the bridge has no program yet; this is what it has to pass"]
 fn services_on_a_cluster() -> Result<()> {
     let mut cluster = Cluster::start(&Options::new("kube_services").dual().with_bridge()?)?;
     cluster.start_appliance()?;

@@ -1,0 +1,446 @@
+//! The loop's state: events are fed into it, and [`Bridge::flush`] does what follows from them.
+
+use super::record::Record;
+use super::{Event, Settings};
+use crate::http::Health;
+use crate::index::{Changes, Index, Object, ObjectName, Outcome};
+use crate::lease::machine::Standing;
+use crate::metrics::{Metrics, State};
+use crate::push::machine::Link;
+use crate::push::task::News;
+use crate::push::wish::{Step, Wish};
+use crate::status::objects::{self, Objects};
+use crate::status::reports::Reports;
+use crate::status::say::{self, Sayer};
+use crate::status::writer::Writer;
+use crate::watch::{Item, Kind, Seen, Watched, Watcher, metadata, name_of};
+use k8s_openapi::jiff::Timestamp;
+use kube::Client;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+
+/// Between two rounds of writing statuses of pools and peers.
+const OBJECTS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What the loop is made of.
+pub(super) struct Parts {
+    pub(super) settings: Settings,
+    pub(super) client: Client,
+    pub(super) watcher: Watcher,
+    pub(super) writer: Writer,
+    pub(super) sayer: Sayer,
+    pub(super) wish: watch::Sender<Wish>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) health: Arc<Health>,
+}
+
+/// A watch and what it has shown.
+struct Watching {
+    seen: Seen,
+    task: AbortHandle,
+}
+
+/// The loop's state.
+pub(super) struct Bridge {
+    pub(super) parts: Parts,
+    pub(super) index: Index,
+    watching: BTreeMap<Kind, Watching>,
+    /// Number of the newest watches; items of older ones are ignored.
+    epochs: BTreeMap<Kind, u64>,
+    /// The term while this replica leads.
+    term: Option<u32>,
+    is_standing_known: bool,
+    /// The first complete state of the term was taken.
+    has_begun: bool,
+    pub(super) reports: Reports,
+    pub(super) records: BTreeMap<ObjectName, Record>,
+    /// By wanted service.
+    owners: BTreeMap<String, ObjectName>,
+    /// To be looked at.
+    pub(super) dirty: BTreeSet<ObjectName>,
+    /// Not settled: to be looked at when an appliance reports, or time passes.
+    pub(super) waiting: BTreeSet<ObjectName>,
+    /// What goes out with the next flush, and whose it is.
+    pub(super) step: Step,
+    pub(super) carried: BTreeSet<ObjectName>,
+    objects: Objects,
+    objects_written: Instant,
+}
+
+// === impl Bridge ===
+
+impl Bridge {
+    pub(super) fn new(parts: Parts) -> Self {
+        let mut bridge = Bridge {
+            index: Index::new(parts.settings.index.clone()),
+            watching: BTreeMap::new(),
+            epochs: BTreeMap::new(),
+            term: None,
+            is_standing_known: false,
+            has_begun: false,
+            reports: Reports::of(&parts.settings.appliances),
+            records: BTreeMap::new(),
+            owners: BTreeMap::new(),
+            dirty: BTreeSet::new(),
+            waiting: BTreeSet::new(),
+            step: Step::default(),
+            carried: BTreeSet::new(),
+            objects: Objects::default(),
+            objects_written: Instant::now(),
+            parts,
+        };
+        for kind in Kind::ALL {
+            bridge.list(kind);
+        }
+        bridge
+    }
+
+    /// Lists the kind anew. What is known of it holds until the list is complete.
+    fn list(&mut self, kind: Kind) {
+        let epoch = self.epochs.entry(kind).or_default();
+        *epoch += 1;
+        let task = self.parts.watcher.start(kind, *epoch);
+        match self.watching.get_mut(&kind) {
+            Some(watching) => {
+                watching.task.abort();
+                watching.seen.expect_list();
+                watching.task = task;
+            }
+            None => {
+                self.watching.insert(kind, Watching { seen: Seen::default(), task });
+            }
+        }
+    }
+
+    fn is_listed(&self) -> bool {
+        self.watching.values().all(|w| w.seen.is_listed())
+    }
+
+    pub(super) fn feed(&mut self, event: Event) -> ControlFlow<()> {
+        match event {
+            Event::Watched(watched) => self.watched(watched),
+            Event::Standing(standing) => self.stand(standing),
+            Event::News(number, news) => self.news(number, news),
+            Event::Wrote(wrote) => self.wrote(*wrote),
+            Event::Tick => self.tick(),
+            Event::Stop => {
+                tracing::info!("ending");
+                return ControlFlow::Break(());
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn watched(&mut self, watched: Watched) {
+        let kind = watched.kind;
+        if self.epochs.get(&kind) != Some(&watched.epoch) {
+            return;
+        }
+        let Some(watching) = self.watching.get_mut(&kind) else { return };
+        match watched.item {
+            Item::Begin => watching.seen.begin(),
+            Item::Apply(object) => {
+                watching.seen.apply(&name_of(metadata(&object)));
+                self.apply(object);
+            }
+            Item::Unreadable(name, why) => {
+                watching.seen.apply(&name);
+                tracing::warn!(kind = kind.as_str(), name = name.name, "unreadable: {why}");
+            }
+            Item::Delete(object) => {
+                watching.seen.delete(&name_of(metadata(&object)));
+                self.delete(&object);
+            }
+            Item::Done => {
+                for name in watching.seen.done() {
+                    self.delete(&kind.named(name));
+                }
+            }
+        }
+    }
+
+    /// Takes in an object from a watch, or from the answer to a write.
+    pub(super) fn apply(&mut self, object: Object) {
+        match &object {
+            Object::Service(service) => {
+                let name = name_of(&service.metadata);
+                if let Some(known) = self.index.service(&name) {
+                    let same = known.metadata.uid == service.metadata.uid;
+                    // The answer to a write overtakes the watch, which then still brings what was before.
+                    if same && version(&known.metadata) > version(&service.metadata) {
+                        return;
+                    }
+                    if !same {
+                        // Deleted and made anew; the old one's addresses and state are not the new one's.
+                        self.delete(&Kind::Service.named(name.clone()));
+                    }
+                }
+                if self.records.contains_key(&name) {
+                    self.dirty.insert(name);
+                }
+            }
+            Object::AddressPool(pool) => self.objects.see_pool(pool),
+            Object::Peer(peer) => self.objects.see_peer(peer),
+            Object::EndpointSlice(_) | Object::Node(_) | Object::Namespace(_) => {}
+        }
+        self.index.apply(object);
+    }
+
+    fn delete(&mut self, object: &Object) {
+        let name = name_of(metadata(object));
+        match object {
+            Object::Service(_) => {
+                self.forget(&name);
+            }
+            Object::AddressPool(_) => self.objects.forget_pool(&name.name),
+            Object::Peer(_) => self.objects.forget_peer(&name.name),
+            Object::EndpointSlice(_) | Object::Node(_) | Object::Namespace(_) => {}
+        }
+        self.index.delete(object);
+    }
+
+    /// Nothing is remembered of the Service any longer.
+    pub(super) fn forget(&mut self, name: &ObjectName) -> Option<Record> {
+        self.waiting.remove(name);
+        self.dirty.remove(name);
+        self.records.remove(name)
+    }
+
+    fn stand(&mut self, standing: Standing) {
+        self.is_standing_known = standing != Standing::Unknown;
+        match standing {
+            Standing::Leader { term } => {
+                tracing::info!(term, "this replica leads");
+                if self.term.is_some() {
+                    self.resign();
+                }
+                self.term = Some(term);
+                // What an earlier leader wrote last is not yet known for certain; a new list is.
+                self.list(Kind::Service);
+            }
+            Standing::Follower { leader } => {
+                tracing::info!(leader, "this replica follows");
+                if self.term.is_some() {
+                    self.resign();
+                }
+            }
+            Standing::Unknown => {}
+        }
+    }
+
+    /// Whoever led may have given addresses that nobody else knows of: all that was decided is forgotten and read anew.
+    fn resign(&mut self) {
+        self.term = None;
+        self.has_begun = false;
+        self.parts.wish.send_modify(Wish::end);
+        self.index = Index::new(self.parts.settings.index.clone());
+        (self.records, self.owners) = (BTreeMap::new(), BTreeMap::new());
+        (self.dirty, self.waiting) = (BTreeSet::new(), BTreeSet::new());
+        (self.step, self.carried) = (Step::default(), BTreeSet::new());
+        self.objects = Objects::default();
+        for watching in self.watching.values() {
+            watching.task.abort();
+        }
+        self.watching.clear();
+        for kind in Kind::ALL {
+            self.list(kind);
+        }
+    }
+
+    fn news(&mut self, number: usize, news: News) {
+        match news {
+            News::Report(report) => self.reports.take(number, report),
+            News::Outrank(generation) => {
+                let appliance = self.reports.url(number);
+                tracing::info!(appliance, generation, "it has this generation already");
+                self.parts.wish.send_if_modified(|wish| wish.outrank(generation));
+            }
+            News::Link(link) => {
+                let Some(before) = self.reports.set_link(number, link.clone()) else { return };
+                let appliance = self.reports.url(number);
+                match (&link, before) {
+                    (Link::Down(new), Link::Down(old)) if new.reason() == old.reason() => {}
+                    (Link::Down(failure), _) => tracing::warn!(appliance, "appliance {failure}"),
+                    (Link::Up, _) => tracing::info!(appliance, "appliance takes changes"),
+                    (Link::Withheld, _) => self.say_withheld(number),
+                    (Link::Unknown, _) => {}
+                }
+            }
+        }
+        self.dirty.extend(self.waiting.iter().cloned());
+    }
+
+    fn say_withheld(&self, number: usize) {
+        let appliance = self.reports.url(number);
+        let note = format!(
+            "appliance {appliance} serves this source, but no Service is wanted since this bridge leads: nothing is \
+             taken away until one is. To remove everything, delete the source on the appliance."
+        );
+        tracing::warn!(appliance, "{note}");
+        let settings = &self.parts.settings;
+        let lease = say::lease(&settings.namespace, &settings.lease.name);
+        self.parts.sayer.say(lease, "EmptySetWithheld", appliance, note);
+    }
+
+    fn tick(&mut self) {
+        let now = Instant::now();
+        self.parts.health.beat();
+        self.dirty.extend(self.waiting.iter().cloned());
+        let is_due = |record: &Record| record.retry_at.is_some_and(|at| now >= at);
+        let due = self.records.iter().filter(|(_, record)| is_due(record));
+        self.dirty.extend(due.map(|(name, _)| name.clone()));
+        let mut services = BTreeMap::<&'static str, usize>::new();
+        for (name, record) in &self.records {
+            *services.entry(record.word(self.waiting.contains(name))).or_default() += 1;
+        }
+        let (generation, wanted) = {
+            let wish = self.parts.wish.borrow();
+            (wish.generation().unwrap_or_default(), wish.services())
+        };
+        self.parts.health.set_ready(self.is_listed() && self.is_standing_known);
+        self.parts.metrics.set_state(State {
+            is_leader: self.term.is_some(),
+            is_synced: self.is_listed(),
+            generation,
+            services,
+            wanted,
+            appliances: self.reports.words(),
+            pools: self.objects.uses(),
+        });
+    }
+
+    /// Does what follows from everything that was fed.
+    pub(super) fn flush(&mut self) {
+        let Some(term) = self.term else { return };
+        if !self.has_begun {
+            if !self.is_listed() {
+                return;
+            }
+            self.index.synced();
+        }
+        // Cleaned-up Services free addresses for others, so it may take more than one round; each one releases less.
+        loop {
+            let changes = self.index.drain();
+            self.absorb(changes);
+            self.tell(term);
+            let dirty = std::mem::take(&mut self.dirty);
+            if dirty.is_empty() {
+                break;
+            }
+            for name in dirty {
+                self.look_at(&name);
+            }
+        }
+        self.write_objects();
+    }
+
+    fn absorb(&mut self, changes: Changes) {
+        for (name, outcome) in changes.outcomes {
+            self.dirty.insert(name.clone());
+            self.carried.insert(name.clone());
+            if let Outcome::Serve(serve) = &outcome {
+                let wanted = serve.wanted.iter().map(|wanted| (wanted.clone(), name.clone()));
+                self.owners.extend(wanted);
+            }
+            match self.records.get_mut(&name) {
+                Some(record) => {
+                    let troubles = record.turn(outcome);
+                    self.say_troubles(&name, troubles);
+                }
+                None => {
+                    let mut record = Record::new(Outcome::Release);
+                    let troubles = record.turn(outcome);
+                    self.records.insert(name.clone(), record);
+                    self.say_troubles(&name, troubles);
+                }
+            }
+        }
+        for wanted in changes.upsert {
+            let owner = self.owners.get(&wanted.name).cloned().unwrap_or_default();
+            let is_held =
+                self.index.service(&owner).is_some_and(|s| !crate::status::patch::has_finalizer(s));
+            match self.records.get_mut(&owner).filter(|_| is_held) {
+                Some(record) => {
+                    record.held.insert(wanted.name.clone(), wanted);
+                }
+                None => {
+                    self.carried.insert(owner);
+                    self.step.upsert.push(wanted);
+                }
+            }
+        }
+        for name in changes.remove {
+            if let Some(owner) = self.owners.remove(&name) {
+                if let Some(record) = self.records.get_mut(&owner) {
+                    record.held.remove(&name);
+                }
+                self.carried.insert(owner);
+            }
+            self.step.upsert.retain(|wanted| wanted.name != name);
+            self.step.remove.push(name);
+        }
+        if changes.inside.is_some() {
+            self.step.inside = changes.inside;
+        }
+        for (name, trouble) in changes.peer_troubles {
+            self.objects.set_trouble(name, trouble);
+        }
+        if changes.peers.is_some() {
+            self.step.peers = changes.peers;
+        }
+        for (name, uses) in changes.pools {
+            self.objects.set_use(name, uses);
+        }
+    }
+
+    /// Publishes what changed, with a generation.
+    fn tell(&mut self, term: u32) {
+        let mut step = std::mem::take(&mut self.step);
+        if !self.has_begun {
+            self.has_begun = true;
+            step.inside = Some(self.index.inside());
+            step.peers = Some(self.index.peers());
+            self.parts.wish.send_modify(|wish| wish.begin(term, step));
+        } else if !step.is_empty() {
+            self.parts.wish.send_modify(|wish| wish.take(step));
+        }
+        let generation = self.parts.wish.borrow().generation();
+        let mut is_releasing = false;
+        for name in std::mem::take(&mut self.carried) {
+            let Some(record) = self.records.get_mut(&name) else { continue };
+            is_releasing |= record.outcome == Outcome::Release;
+            if record.held.is_empty() {
+                record.generation = generation;
+                self.dirty.insert(name.clone());
+                let service = format!("{}/{}", name.namespace, name.name);
+                tracing::debug!(service, generation, "wanted");
+            }
+        }
+        if is_releasing && self.parts.wish.borrow().is_doubtful() {
+            // Its owner removes it, so this is the cluster it came from.
+            self.parts.wish.send_modify(Wish::confirm);
+        }
+    }
+
+    fn write_objects(&mut self) {
+        if self.objects_written.elapsed() < OBJECTS_INTERVAL {
+            return;
+        }
+        let due = self.objects.due(&self.reports, Timestamp::now());
+        if due == objects::Due::default() {
+            return;
+        }
+        self.objects_written = Instant::now();
+        let metrics = Arc::clone(&self.parts.metrics);
+        tokio::spawn(objects::write(self.parts.client.clone(), due, metrics));
+    }
+}
+
+/// Versions grow (KEP-5504); one that cannot be read is taken for the newest.
+fn version(meta: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta) -> u64 {
+    meta.resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or(u64::MAX)
+}

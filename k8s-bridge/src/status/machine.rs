@@ -1,0 +1,321 @@
+//! What is to be written next about one Service. Pure: the outcome, the object and the appliances' verdict go in.
+
+use super::patch::{has_finalizer, ready, same_ingress};
+use super::reports::{Verdict, Why};
+use crate::index::{Outcome, Serve, Trouble};
+use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service};
+
+/// What a Service's object should say of its readiness.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ready {
+    /// Served, or not.
+    pub is_served: bool,
+    /// CamelCase.
+    pub reason: String,
+    /// In words.
+    pub message: String,
+}
+
+/// One write to a Service's object.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Write {
+    /// Put the finalizer on; before any appliance hears of the Service.
+    AddFinalizer,
+    /// Say how it is served; no addresses leaves those that are there.
+    Status {
+        /// Addresses, when they are to be written.
+        ingress: Option<Vec<LoadBalancerIngress>>,
+        /// The condition.
+        ready: Ready,
+    },
+    /// Take addresses and condition out; before the finalizer goes.
+    ClearStatus,
+    /// Let it go.
+    RemoveFinalizer,
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Next {
+    /// Nothing: the object says what is.
+    Done,
+    /// An appliance is to act first.
+    Wait(Why),
+    /// Write.
+    Write(Write),
+    /// It is cleaned up: the index may hand its addresses out.
+    Released,
+}
+
+/// What is known of one Service.
+#[derive(Clone, Copy, Debug)]
+pub struct Case<'a> {
+    /// What the index says.
+    pub outcome: &'a Outcome,
+    /// The object as it was last seen.
+    pub object: &'a Service,
+    /// What the appliances say of [`Outcome::Serve`].
+    pub verdict: &'a Verdict,
+    /// Whether they no longer have it, for [`Outcome::Release`].
+    pub is_gone: bool,
+    /// It has been waited for long enough to say so.
+    pub is_overdue: bool,
+}
+
+/// Decides.
+#[must_use]
+pub fn next(case: Case<'_>) -> Next {
+    let object = case.object;
+    match case.outcome {
+        Outcome::Serve(_) if !has_finalizer(object) => Next::Write(Write::AddFinalizer),
+        Outcome::Serve(serve) => match case.verdict {
+            Verdict::Served => {
+                let ingress = ingress(serve, object);
+                let said = served(serve);
+                let is_said =
+                    same_ingress(object, &ingress) && ready(object).as_ref() == Some(&said);
+                if is_said && is_current(object) {
+                    return Next::Done;
+                }
+                let ingress = Some(ingress).filter(|i| !same_ingress(object, i));
+                Next::Write(Write::Status { ingress, ready: said })
+            }
+            Verdict::Pending(why) if case.is_overdue || why.is_final => {
+                // What an appliance says in passing may change with every report; only another reason is news.
+                match ready(object) {
+                    Some(said)
+                        if !said.is_served && said.reason == why.reason && is_current(object) =>
+                    {
+                        Next::Wait(why.clone())
+                    }
+                    _ => not_served(object, why.reason, &why.message),
+                }
+            }
+            Verdict::Pending(why) => Next::Wait(why.clone()),
+        },
+        Outcome::Refuse(Trouble { reason, message }) => not_served(object, reason, message),
+        Outcome::Release if !case.is_gone => Next::Wait(Why {
+            reason: "Releasing",
+            message: "an appliance still serves it".to_owned(),
+            is_final: false,
+        }),
+        Outcome::Release if has_status(object) => Next::Write(Write::ClearStatus),
+        Outcome::Release if has_finalizer(object) => Next::Write(Write::RemoveFinalizer),
+        Outcome::Release => Next::Released,
+    }
+}
+
+fn not_served(object: &Service, reason: &str, message: &str) -> Next {
+    let said = Ready { is_served: false, reason: reason.to_owned(), message: message.to_owned() };
+    if ready(object).as_ref() == Some(&said) && is_current(object) {
+        return Next::Done;
+    }
+    Next::Write(Write::Status { ingress: None, ready: said })
+}
+
+fn served(serve: &Serve) -> Ready {
+    match serve.troubles.first() {
+        None => Ready {
+            is_served: true,
+            reason: "Served".to_owned(),
+            message: "an appliance has it".to_owned(),
+        },
+        Some(trouble) => Ready {
+            is_served: true,
+            reason: trouble.reason.to_owned(),
+            message: trouble.message.clone(),
+        },
+    }
+}
+
+/// The condition was written for the object's present generation, or the object has none.
+fn is_current(object: &Service) -> bool {
+    let conditions = object.status.iter().flat_map(|s| s.conditions.iter().flatten());
+    let mut ours = conditions.filter(|c| c.type_ == super::patch::CONDITION);
+    ours.all(|c| c.observed_generation == object.metadata.generation)
+}
+
+fn has_status(object: &Service) -> bool {
+    let addresses = object.status.as_ref().and_then(|s| s.load_balancer.as_ref());
+    addresses.is_some_and(|l| l.ingress.as_ref().is_some_and(|i| !i.is_empty()))
+        || ready(object).is_some()
+}
+
+/// What the status is to have: an entry an address, each with the ports that are served on it.
+#[must_use]
+pub fn ingress(serve: &Serve, object: &Service) -> Vec<LoadBalancerIngress> {
+    let ports = object.spec.iter().flat_map(|s| s.ports.iter().flatten());
+    let ports: Vec<_> = ports
+        .map(|p| k8s_openapi::api::core::v1::PortStatus {
+            port: p.port,
+            protocol: p.protocol.clone().unwrap_or_else(|| "TCP".to_owned()),
+            error: None,
+        })
+        .collect();
+    let entry = |address: &std::net::IpAddr| LoadBalancerIngress {
+        ip: Some(address.to_string()),
+        // Packets reach pods or node ports with another destination than the VIP, so kube-proxy must not take it.
+        ip_mode: Some("Proxy".to_owned()),
+        ports: Some(ports.clone()),
+        ..LoadBalancerIngress::default()
+    };
+    serve.addresses.iter().map(entry).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::patch::FINALIZER;
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn object(metadata: Value, status: Value) -> Service {
+        let text = json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata,
+            "spec": {"type": "LoadBalancer", "ports": [{"port": 80}]}, "status": status});
+        serde_json::from_value(text).unwrap()
+    }
+
+    fn ingress_of(ip: &str) -> Value {
+        json!({"ingress": [{"ip": ip, "ipMode": "Proxy", "ports": [{"port": 80, "protocol": "TCP"}]}]})
+    }
+
+    fn condition(status: &str, reason: &str, message: &str, generation: i64) -> Value {
+        json!([{"type": "sluice.dev/Ready", "status": status, "reason": reason, "message": message,
+            "observedGeneration": generation, "lastTransitionTime": "2026-01-01T00:00:00Z"}])
+    }
+
+    fn with() -> Value {
+        json!({"finalizers": [FINALIZER], "generation": 2})
+    }
+
+    fn serve() -> Outcome {
+        let addresses = vec!["192.0.2.1".parse().unwrap()];
+        Outcome::Serve(Serve {
+            addresses,
+            wanted: vec!["s".into()],
+            troubles: vec![],
+            ..Serve::default()
+        })
+    }
+
+    fn refuse() -> Outcome {
+        Outcome::Refuse(Trouble { reason: "NoPool", message: "none".into() })
+    }
+
+    /// The next step in one word.
+    fn word(next: &Next) -> String {
+        match next {
+            Next::Done => "done".into(),
+            Next::Wait(_) => "wait".into(),
+            Next::Released => "released".into(),
+            Next::Write(Write::AddFinalizer) => "add".into(),
+            Next::Write(Write::RemoveFinalizer) => "remove".into(),
+            Next::Write(Write::ClearStatus) => "clear".into(),
+            Next::Write(Write::Status { ingress, ready }) => {
+                let ips = ingress.iter().flatten().filter_map(|i| i.ip.clone()).collect::<Vec<_>>();
+                format!("{}:{}:{}", ready.is_served, ready.reason, ips.join(","))
+            }
+        }
+    }
+
+    #[test]
+    fn the_whole_table() {
+        let pending = |is_final| {
+            let (reason, message) = ("NoAppliance", "dead".to_owned());
+            Verdict::Pending(Why { reason, message, is_final })
+        };
+        let (none, lost) = (json!({}), pending(false));
+        let good = json!({"loadBalancer": ingress_of("192.0.2.1"),
+            "conditions": condition("True", "Served", "an appliance has it", 2)});
+        let stale = json!({"loadBalancer": ingress_of("192.0.2.1"),
+            "conditions": condition("True", "Served", "an appliance has it", 1)});
+        let moved = json!({"loadBalancer": ingress_of("192.0.2.9")});
+        let dead = json!({"conditions": condition("False", "NoAppliance", "other words", 2)});
+        let refused = json!({"loadBalancer": ingress_of("192.0.2.1"),
+            "conditions": condition("False", "NoPool", "none", 2)});
+        for (what, outcome, meta, status, verdict, is_gone, is_overdue, expected) in [
+            (
+                "no finalizer",
+                serve(),
+                none.clone(),
+                none.clone(),
+                Verdict::Served,
+                false,
+                false,
+                "add",
+            ),
+            ("waits", serve(), with(), none.clone(), lost.clone(), false, false, "wait"),
+            (
+                "overdue",
+                serve(),
+                with(),
+                none.clone(),
+                lost.clone(),
+                false,
+                true,
+                "false:NoAppliance:",
+            ),
+            ("said so", serve(), with(), dead, lost.clone(), false, true, "wait"),
+            (
+                "refused there",
+                serve(),
+                with(),
+                none.clone(),
+                pending(true),
+                false,
+                false,
+                "false:NoAppliance:",
+            ),
+            (
+                "served",
+                serve(),
+                with(),
+                none.clone(),
+                Verdict::Served,
+                false,
+                false,
+                "true:Served:192.0.2.1",
+            ),
+            ("says so", serve(), with(), good.clone(), Verdict::Served, false, false, "done"),
+            ("edited", serve(), with(), stale, Verdict::Served, false, false, "true:Served:"),
+            (
+                "moved",
+                serve(),
+                with(),
+                moved,
+                Verdict::Served,
+                false,
+                false,
+                "true:Served:192.0.2.1",
+            ),
+            (
+                "refused",
+                refuse(),
+                with(),
+                good.clone(),
+                lost.clone(),
+                false,
+                false,
+                "false:NoPool:",
+            ),
+            ("refused, said", refuse(), with(), refused, lost.clone(), false, false, "done"),
+            ("going", Outcome::Release, with(), good.clone(), lost.clone(), false, false, "wait"),
+            ("gone", Outcome::Release, with(), good, lost.clone(), true, false, "clear"),
+            (
+                "cleared",
+                Outcome::Release,
+                with(),
+                none.clone(),
+                lost.clone(),
+                true,
+                false,
+                "remove",
+            ),
+            ("free", Outcome::Release, none.clone(), none, lost, true, false, "released"),
+        ] {
+            let object = object(meta, status);
+            let case =
+                Case { outcome: &outcome, object: &object, verdict: &verdict, is_gone, is_overdue };
+            assert_eq!(word(&next(case)), expected, "{what}");
+        }
+    }
+}
