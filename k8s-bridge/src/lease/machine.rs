@@ -7,6 +7,10 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+/// How often a follower looks, so that a Lease that was given away (an upgrade) lies free for no longer than this. A
+/// leader renews less often, since renewing is writing.
+const LOOK: Duration = Duration::from_millis(500);
+
 /// How patient one is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
@@ -14,7 +18,7 @@ pub struct Timing {
     pub duration: Duration,
     /// A leader that could not renew for so long stops; shorter than `duration`.
     pub renew_deadline: Duration,
-    /// Between two tries.
+    /// Between two renewals.
     pub retry: Duration,
 }
 
@@ -186,7 +190,8 @@ impl Machine {
         if self.asked.is_some() || now < self.next_try {
             return;
         }
-        self.next_try = now + self.timing.retry;
+        let leads = matches!(self.standing, Standing::Leader { .. });
+        self.next_try = now + if leads { self.timing.retry } else { LOOK.min(self.timing.retry) };
         match (&self.standing, &self.seen) {
             (Standing::Leader { term }, Some((seen, _))) if !seen.version.is_empty() => {
                 let (version, term) = (seen.version.clone(), *term);

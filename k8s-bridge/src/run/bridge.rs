@@ -363,15 +363,17 @@ impl Bridge {
             let owner = self.owners.get(&wanted.name).cloned().unwrap_or_default();
             let is_held =
                 self.index.service(&owner).is_some_and(|s| !crate::status::patch::has_finalizer(s));
-            match self.records.get_mut(&owner).filter(|_| is_held) {
-                Some(record) => {
+            match self.records.get_mut(&owner) {
+                Some(record) if is_held => {
                     record.held.insert(wanted.name.clone(), wanted);
+                    continue;
                 }
-                None => {
-                    self.carried.insert(owner);
-                    self.step.upsert.push(wanted);
-                }
+                // The finalizer came in between: what was held is older than this.
+                Some(record) => drop(record.held.remove(&wanted.name)),
+                None => {}
             }
+            self.carried.insert(owner);
+            self.step.upsert.push(wanted);
         }
         for name in changes.remove {
             if let Some(owner) = self.owners.remove(&name) {

@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::{Map, Value, json};
 
 use super::api::Patch;
 use super::certificates::Authority;
 use super::{Cluster, Options};
-use crate::lab::{run, tool};
+use crate::lab::{run, tool, until};
 
 /// Where the manifest puts everything.
 pub const NAMESPACE: &str = "sluice-system";
@@ -111,12 +111,25 @@ impl Cluster {
         self.wait_bridge()
     }
 
-    /// Waits until all replicas of the bridge are available.
+    /// Waits until all replicas of the bridge are available and one of them leads, not one that is about to end.
     ///
     /// # Errors
-    /// When they are not in time.
+    /// When that is not so in time.
     pub fn wait_bridge(&self) -> Result<Duration> {
-        self.wait_deployment(NAMESPACE, NAME, DEADLINE)
+        let available = self.wait_deployment(NAMESPACE, NAME, DEADLINE)?;
+        let pods = format!("/api/v1/namespaces/{NAMESPACE}/pods");
+        let (_, led) = until("a replica of the bridge to lead", DEADLINE, || {
+            let leader = self.leader()?;
+            let pods = self.api().list(&pods)?;
+            let stays = |pod: &&Value| pod.pointer("/metadata/deletionTimestamp").is_none();
+            let names =
+                pods.iter().filter(stays).filter_map(|pod| pod.pointer("/metadata/name")?.as_str());
+            let names: Vec<&str> = names.collect();
+            let leads = names.iter().any(|name| leader.starts_with(&format!("{name}_")));
+            ensure!(leads, "{leader} leads, and {names:?} are there");
+            Ok(())
+        })?;
+        Ok(available + led)
     }
 
     /// Applies the manifest and what a user fills in.

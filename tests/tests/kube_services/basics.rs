@@ -64,6 +64,18 @@ pub(crate) fn scale_to_zero_and_back(cluster: &mut Cluster) -> Result<()> {
     cluster.delete_service("scaled").map(drop)
 }
 
+/// Often enough that a Service, its endpoints and its finalizer are seen in every order.
+pub(crate) fn come_and_go(cluster: &mut Cluster) -> Result<()> {
+    for number in 0..30 {
+        let name = format!("passing-{number}");
+        cluster.create_service(&plain(&name, APP, 80))?;
+        let ip = cluster.wait_address(&name)?;
+        cluster.wait_answer(Transport::Http, ip, 80)?;
+        cluster.delete_service(&name)?;
+    }
+    Ok(())
+}
+
 pub(crate) fn delete(cluster: &mut Cluster) -> Result<()> {
     cluster.create_service(&plain("deleted", APP, 80))?;
     let ip = cluster.wait_address("deleted")?;

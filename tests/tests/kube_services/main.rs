@@ -26,6 +26,7 @@ const CASES: &[Case] = &[
     ("a service gets an address that answers", basics::answers),
     ("the pool shows its use", basics::pool_shows_its_use),
     ("without pods it is refused, with pods it answers again", basics::scale_to_zero_and_back),
+    ("thirty come and go, each answers", basics::come_and_go),
     ("deleted, nothing is left", basics::delete),
     ("another type, nothing is left", basics::becomes_a_cluster_ip),
     ("edits keep the address", changes::edits_keep_the_address),
