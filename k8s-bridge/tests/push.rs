@@ -1,5 +1,12 @@
 //! The task of an appliance against a mock: what is wanted arrives, whatever happens to the appliance.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a panic is the report of a test"
+)]
+
 mod mock;
 
 use mock::{Inner, Mock};

@@ -4,6 +4,25 @@ use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use sluice_api::Problem;
 
+/// Why a request is not carried out.
+pub(super) struct Refused {
+    status: StatusCode,
+    detail: String,
+}
+
+// === impl Refused ===
+
+impl Refused {
+    pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        Refused { status, detail: detail.into() }
+    }
+
+    /// As an answer to the request of this URI.
+    pub(super) fn answer(self, uri: &Uri) -> Response {
+        answer(self.status, uri, self.detail)
+    }
+}
+
 /// An error answer with this `detail`.
 pub(super) fn answer(status: StatusCode, uri: &Uri, detail: impl Into<String>) -> Response {
     with_reasons(status, uri, detail, Vec::new())

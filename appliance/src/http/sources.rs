@@ -1,7 +1,8 @@
 //! `/api/v1/sources`: where bridges say what they want, and learn what became of it.
 
+use super::App;
 use super::access::Caller;
-use super::{App, problem};
+use super::problem::{self, Refused};
 use crate::ledger::{SharedLedger, SubmitError};
 use crate::sources::Refusal;
 use crate::status::SourceReports;
@@ -79,9 +80,9 @@ async fn put(
     uri: Uri,
     body: Bytes,
 ) -> Response {
-    let state = match read(&caller, &source, &headers, &uri, &body) {
+    let state = match read(&caller, &source, &headers, &body) {
         Ok(state) => state,
-        Err(refusal) => return refusal,
+        Err(refused) => return refused.answer(&uri),
     };
     let name = source.clone();
     submit(app, source, uri, move |ledger| ledger.lock().put(&name, state).map(drop)).await
@@ -95,9 +96,9 @@ async fn patch(
     uri: Uri,
     body: Bytes,
 ) -> Response {
-    let change = match read(&caller, &source, &headers, &uri, &body) {
+    let change = match read(&caller, &source, &headers, &body) {
         Ok(change) => change,
-        Err(refusal) => return refusal,
+        Err(refused) => return refused.answer(&uri),
     };
     let name = source.clone();
     submit(app, source, uri, move |ledger| ledger.lock().patch(&name, change).map(drop)).await
@@ -109,8 +110,8 @@ async fn forget(
     Path(source): Path<String>,
     uri: Uri,
 ) -> Response {
-    if let Err(refusal) = may_write(&caller, &source, &uri) {
-        return refusal;
+    if let Err(refused) = may_write(&caller, &source) {
+        return refused.answer(&uri);
     }
     let name = source.clone();
     let forgotten =
@@ -128,35 +129,34 @@ fn read<T: DeserializeOwned>(
     caller: &Caller,
     source: &str,
     headers: &HeaderMap,
-    uri: &Uri,
     body: &[u8],
-) -> Result<T, Response> {
-    may_write(caller, source, uri)?;
+) -> Result<T, Refused> {
+    may_write(caller, source)?;
     // A page from elsewhere cannot send this type without asking first, and nobody here would permit it.
     let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let kind = kind.and_then(|kind| kind.split(';').next()).unwrap_or_default().trim();
     if kind != "application/json" {
         let detail = "send Content-Type: application/json";
-        return Err(problem::answer(StatusCode::UNSUPPORTED_MEDIA_TYPE, uri, detail));
+        return Err(Refused::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
     }
     serde_json::from_slice(body).map_err(|error| {
         let detail = format!("the body does not fit the contract: {error}");
-        problem::answer(StatusCode::UNPROCESSABLE_ENTITY, uri, detail)
+        Refused::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
     })
 }
 
-fn may_write(caller: &Caller, source: &str, uri: &Uri) -> Result<(), Response> {
+fn may_write(caller: &Caller, source: &str) -> Result<(), Refused> {
     let is_allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     if source.is_empty() || source.len() > MAX_NAME || !source.chars().all(is_allowed) {
         let detail = format!("a source's name has 1 to {MAX_NAME} of a-z, 0-9 and -");
-        return Err(problem::answer(StatusCode::BAD_REQUEST, uri, detail));
+        return Err(Refused::new(StatusCode::BAD_REQUEST, detail));
     }
     if caller.may_write(source) {
         return Ok(());
     }
     let detail =
         format!("this token may not write to source {source}; see [[api.tls.token]] sources");
-    Err(problem::answer(StatusCode::FORBIDDEN, uri, detail))
+    Err(Refused::new(StatusCode::FORBIDDEN, detail))
 }
 
 /// Submits where a disk may be waited for, and answers with the report that shows it.

@@ -19,22 +19,22 @@ use tokio::task::JoinHandle;
 
 /// What the mock has, and how it behaves.
 #[derive(Clone, Debug, Default)]
-pub struct Inner {
-    pub owner: String,
-    pub generation: u64,
-    pub services: BTreeMap<String, (u64, WantedService)>,
+pub(crate) struct Inner {
+    pub(crate) owner: String,
+    pub(crate) generation: u64,
+    pub(crate) services: BTreeMap<String, (u64, WantedService)>,
     /// Every change that came, in one line.
-    pub log: Vec<String>,
+    pub(crate) log: Vec<String>,
     /// The token it wants.
-    pub token: Option<String>,
+    pub(crate) token: Option<String>,
     /// Nothing is programmed while this holds.
-    pub is_lazy: bool,
+    pub(crate) is_lazy: bool,
 }
 
 /// A mock on a port of its own.
-pub struct Mock {
-    pub url: String,
-    pub inner: Arc<Mutex<Inner>>,
+pub(crate) struct Mock {
+    pub(crate) url: String,
+    pub(crate) inner: Arc<Mutex<Inner>>,
     revision: watch::Sender<u64>,
     server: JoinHandle<()>,
 }
@@ -52,7 +52,7 @@ struct Poll {
 
 impl Mock {
     /// Starts one with what it has from before.
-    pub async fn start(inner: Inner) -> Self {
+    pub(crate) async fn start(inner: Inner) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         Self::serve(listener, inner)
     }
@@ -70,12 +70,12 @@ impl Mock {
     }
 
     /// Changes what it has or does, and says so to whoever polls.
-    pub fn change(&self, change: impl FnOnce(&mut Inner)) {
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Inner)) {
         change(&mut self.inner.lock().unwrap());
         self.revision.send_modify(|r| *r += 1);
     }
 
-    pub fn read<T>(&self, read: impl FnOnce(&Inner) -> T) -> T {
+    pub(crate) fn read<T>(&self, read: impl FnOnce(&Inner) -> T) -> T {
         read(&self.inner.lock().unwrap())
     }
 }
