@@ -161,8 +161,11 @@ impl Ledger {
     /// Written first, published second: what is acted on survives.
     fn accept(&mut self, config: Wish, bridges: Bridges) -> Result<Accepted, SubmitError> {
         let revision = self.content.revision.next();
-        let (desired, clashes) = merge(revision, &config, &bridges);
         let before = Arc::clone(&self.merged.borrow());
+        let has_its_frontends = |service: &Service| {
+            service.frontends().all(|f| before.desired.owner(&f) == Some(&service.name))
+        };
+        let (desired, clashes) = merge(revision, &config, &bridges, has_its_frontends);
         let changed = changed(&self.content.changed, &before.desired, &desired);
         let next = Content { revision, config, bridges, changed };
         file::write(&self.path, &next)
@@ -204,7 +207,9 @@ impl Wish {
 
 impl Content {
     fn merged(&self) -> Merged {
-        let (desired, clashes) = merge(self.revision, &self.config, &self.bridges);
+        // Services that were left out never changed what should be.
+        let was_there = |service: &Service| self.changed.contains_key(&service.name);
+        let (desired, clashes) = merge(self.revision, &self.config, &self.bridges, was_there);
         let (changed, bridges) = (self.changed.clone(), self.bridges.clone());
         Merged { desired, changed, clashes, bridges }
     }

@@ -52,6 +52,22 @@ fn sources_come_and_go_without_each_other() {
 }
 
 #[test]
+fn nobody_takes_over_what_another_source_serves() {
+    let scratch = Scratch::new();
+    let (mut ledger, _) = open(&scratch);
+    ledger.put("b", state(1, &[("b/1", "192.0.2.1")])).unwrap();
+    ledger.put("a", state(1, &[("a/1", "192.0.2.1"), ("a/2", "192.0.2.2")])).unwrap();
+    assert_eq!(names(&ledger.subscribe().borrow()), ["a/2", "b/1"], "first come, first served");
+    drop(ledger);
+    let (mut ledger, _) = open(&scratch);
+    assert_eq!(names(&ledger.subscribe().borrow()), ["a/2", "b/1"], "after a restart too");
+    ledger.put("b", state(2, &[("b/1", "192.0.2.9")])).unwrap();
+    assert_eq!(names(&ledger.subscribe().borrow()), ["a/1", "a/2", "b/1"], "given up, it is free");
+    ledger.put("b", state(3, &[("b/1", "192.0.2.1")])).unwrap();
+    assert_eq!(names(&ledger.subscribe().borrow()), ["a/1", "a/2"]);
+}
+
+#[test]
 fn a_restart_loses_nothing() {
     let scratch = Scratch::new();
     let before = {

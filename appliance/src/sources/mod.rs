@@ -35,12 +35,17 @@ pub(crate) struct Merged {
     pub(crate) bridges: Bridges,
 }
 
-/// Puts the wishes together: the file first, then the bridges by name; of two that clash, the first one stays.
+/// Puts the wishes together: the file first, then the bridges' services, those that are seated before those that are
+/// not, each by the name of its source. Of two that clash the first one stays, so what clients use is not taken over by
+/// another cluster that asks for it.
 pub(crate) fn merge(
     revision: Generation,
     config: &Wish,
     bridges: &Bridges,
+    is_seated: impl Fn(&Service) -> bool,
 ) -> (Desired, Vec<Clash>) {
     let of_bridges = bridges.values().flat_map(|bridge| bridge.services());
-    Desired::new(revision, config.services.iter().chain(of_bridges).cloned())
+    let (seated, others): (Vec<_>, Vec<_>) = of_bridges.partition(|service| is_seated(service));
+    let all = config.services.iter().chain(seated).chain(others);
+    Desired::new(revision, all.cloned())
 }

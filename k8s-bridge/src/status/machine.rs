@@ -3,7 +3,10 @@
 use super::patch::{has_finalizer, ready, same_ingress};
 use super::reports::{Verdict, Why};
 use crate::index::{Outcome, Serve, Trouble};
-use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service};
+use k8s_openapi::api::core::v1::{LoadBalancerIngress, PortStatus, Service, ServicePort};
+
+/// The error of a port whose protocol no appliance balances.
+const UNSUPPORTED: &str = "sluice.dev/UnsupportedProtocol";
 
 /// What a Service's object should say of its readiness.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -145,13 +148,12 @@ fn has_status(object: &Service) -> bool {
 #[must_use]
 pub fn ingress(serve: &Serve, object: &Service) -> Vec<LoadBalancerIngress> {
     let ports = object.spec.iter().flat_map(|s| s.ports.iter().flatten());
-    let ports: Vec<_> = ports
-        .map(|p| k8s_openapi::api::core::v1::PortStatus {
-            port: p.port,
-            protocol: p.protocol.clone().unwrap_or_else(|| "TCP".to_owned()),
-            error: None,
-        })
-        .collect();
+    let status = |p: &ServicePort| {
+        let protocol = p.protocol.clone().unwrap_or_else(|| "TCP".to_owned());
+        let is_unserved = serve.unserved.contains(&(p.port, protocol.clone()));
+        PortStatus { port: p.port, protocol, error: is_unserved.then(|| UNSUPPORTED.to_owned()) }
+    };
+    let ports: Vec<_> = ports.map(status).collect();
     let entry = |address: &std::net::IpAddr| LoadBalancerIngress {
         ip: Some(address.to_string()),
         // Packets reach pods or node ports with another destination than the VIP, so kube-proxy must not take it.
@@ -199,6 +201,18 @@ mod tests {
 
     fn refuse() -> Outcome {
         Outcome::Refuse(Trouble { reason: "NoPool", message: "none".into() })
+    }
+
+    #[test]
+    fn a_port_that_is_not_served_says_so() {
+        let ports = json!([{"port": 80}, {"port": 80, "protocol": "UDP"}, {"port": 36412, "protocol": "SCTP"}]);
+        let mut object = object(with(), json!({}));
+        object.spec.as_mut().unwrap().ports = serde_json::from_value(ports).unwrap();
+        let Outcome::Serve(mut serve) = serve() else { unreachable!() };
+        serve.unserved = vec![(36412, "SCTP".to_owned())];
+        let said = ingress(&serve, &object);
+        let said: Vec<_> = said[0].ports.iter().flatten().map(|p| p.error.as_deref()).collect();
+        assert_eq!(said, [None, None, Some("sluice.dev/UnsupportedProtocol")]);
     }
 
     /// The next step in one word.

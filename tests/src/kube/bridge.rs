@@ -8,9 +8,8 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Map, Value, json};
 
 use super::api::Patch;
-use super::certificates::Authority;
 use super::{Cluster, Options};
-use crate::lab::{run, tool, until};
+use crate::lab::{run, source, tool, until};
 
 /// Where the manifest puts everything.
 pub const NAMESPACE: &str = "sluice-system";
@@ -19,9 +18,7 @@ pub const NAME: &str = "sluice-bridge";
 /// The class of Services that are ours.
 pub const CLASS: &str = "sluice.dev/edge";
 /// Where the appliance's API listens for bridges.
-pub const APPLIANCE_URL: &str = "https://10.1.0.1:8443";
-/// What the bridge shows to the appliance.
-pub const TOKEN: &str = "the-lab's-bridge";
+pub const APPLIANCE_URL: &str = source::URL;
 /// How long two replicas may take to be available; on an idle machine it is three seconds.
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -44,7 +41,7 @@ impl Default for Install {
     fn default() -> Self {
         Self {
             appliances: vec![APPLIANCE_URL.to_owned()],
-            token: TOKEN.to_owned(),
+            token: source::TOKEN.to_owned(),
             authority: None,
             default_class: false,
             more: Vec::new(),
@@ -83,22 +80,8 @@ impl Cluster {
     /// # Errors
     /// When a file cannot be written.
     pub fn bridged_config(&self) -> Result<String> {
-        let dir = self.lab.dir();
-        if !dir.join("appliance-ca.crt").exists() {
-            let authority = Authority::new("sluice-lab-appliance")?;
-            authority.server(dir, "appliance", &["10.1.0.1", "2001:db8:1::1"])?;
-            std::fs::write(dir.join("appliance-ca.crt"), authority.pem())?;
-            std::fs::write(dir.join("bridge.token"), format!("{TOKEN}\n"))?;
-        }
-        let at = |name: &str| dir.join(name).display().to_string();
         let text = self.appliance.config(&self.settings(), &[]);
-        Ok(format!(
-            "{text}\n[api.tls]\nlisten = \"0.0.0.0:8443\"\ncertificate = \"{}\"\nkey = \"{}\"\n\n\
-             [[api.tls.token]]\nname = \"lab\"\nfile = \"{}\"\n",
-            at("appliance.crt"),
-            at("appliance.key"),
-            at("bridge.token"),
-        ))
+        Ok(format!("{text}{}", source::section(&self.lab)?))
     }
 
     /// Applies the manifest and what a user fills in, and waits until both replicas are available; returns how long
@@ -155,7 +138,7 @@ impl Cluster {
         };
         let authority = match &install.authority {
             Some(pem) => pem.clone(),
-            None => std::fs::read_to_string(self.lab.dir().join("appliance-ca.crt"))
+            None => std::fs::read_to_string(self.lab.dir().join("ca.crt"))
                 .context("the appliance has no certificate yet")?,
         };
         let mut secrets = Map::new();

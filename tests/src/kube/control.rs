@@ -8,8 +8,8 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::Programs;
 use super::api::Api;
-use super::certificates::{Authority, key_pair};
 use super::network::{CONTROL, PODS, SERVICES};
+use crate::lab::certificates::{Authority, key_pair};
 use crate::lab::{Netns, Proc, until};
 
 /// How long a program may take to be ready; on an idle machine it is three seconds.

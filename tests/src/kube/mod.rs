@@ -15,7 +15,6 @@
 
 pub mod api;
 pub mod bridge;
-mod certificates;
 pub mod cluster;
 mod control;
 mod network;

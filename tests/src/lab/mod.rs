@@ -19,6 +19,7 @@
 
 pub mod appliance;
 pub mod backend;
+pub mod certificates;
 pub mod client;
 pub mod forward;
 pub mod http;
@@ -28,6 +29,7 @@ pub mod peers;
 mod process;
 mod root;
 pub mod sniff;
+pub mod source;
 pub mod topology;
 pub mod traffic;
 mod wait;

@@ -9,7 +9,7 @@ use rcgen::{
 };
 
 /// A certificate authority that lives as long as the lab.
-pub(super) struct Authority {
+pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
@@ -24,7 +24,7 @@ impl Authority {
     ///
     /// # Errors
     /// When there is no randomness.
-    pub(super) fn new(name: &str) -> Result<Self> {
+    pub fn new(name: &str) -> Result<Self> {
         let mut params = CertificateParams::new(Vec::new())?;
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -35,7 +35,7 @@ impl Authority {
     }
 
     /// Its certificate as PEM.
-    pub(super) fn pem(&self) -> String {
+    pub fn pem(&self) -> String {
         self.issuer.pem()
     }
 
@@ -43,11 +43,29 @@ impl Authority {
     ///
     /// # Errors
     /// When a name is none, or a file cannot be written.
-    pub(super) fn server(&self, dir: &Path, name: &str, subjects: &[&str]) -> Result<()> {
+    pub fn server(&self, dir: &Path, name: &str, subjects: &[&str]) -> Result<()> {
+        self.issue(dir, name, subjects, ExtendedKeyUsagePurpose::ServerAuth)
+    }
+
+    /// Writes `<name>.crt` and `<name>.key` for a client.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn client(&self, dir: &Path, name: &str) -> Result<()> {
+        self.issue(dir, name, &[], ExtendedKeyUsagePurpose::ClientAuth)
+    }
+
+    fn issue(
+        &self,
+        dir: &Path,
+        name: &str,
+        subjects: &[&str],
+        purpose: ExtendedKeyUsagePurpose,
+    ) -> Result<()> {
         let subjects: Vec<String> = subjects.iter().map(|&subject| subject.to_owned()).collect();
         let mut params = CertificateParams::new(subjects)?;
         params.distinguished_name.push(DnType::CommonName, name);
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.extended_key_usages = vec![purpose];
         params.use_authority_key_identifier_extension = true;
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &self.issuer)?;
@@ -61,7 +79,7 @@ impl Authority {
 ///
 /// # Errors
 /// When there is no randomness, or a file cannot be written.
-pub(super) fn key_pair(dir: &Path, name: &str) -> Result<()> {
+pub fn key_pair(dir: &Path, name: &str) -> Result<()> {
     let key = KeyPair::generate()?;
     std::fs::write(dir.join(format!("{name}.key")), key.serialize_pem())?;
     std::fs::write(dir.join(format!("{name}.pub")), key.public_key_pem())?;
