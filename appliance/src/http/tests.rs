@@ -57,10 +57,7 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
-        let (ledger, _) = crate::ledger::Ledger::open(scratch.path().join("desired.json")).unwrap();
-        let ledger = crate::ledger::SharedLedger::new(ledger);
-        let (reports, reported) = watch::channel(Arc::default());
-        let sources = Sources { ledger, reports: reported };
+        let (sources, reports) = sources(&scratch);
         let app = App::new(receiver, sources, shutdown.clone());
         let task = tokio::spawn(app.serve(listener));
         let client = Client::builder(TokioExecutor::new()).build_http();
