@@ -55,7 +55,8 @@ fn said(report: &Value, name: &str) -> Result<Value> {
 
 fn is_served(report: &Value, name: &str) -> Result<()> {
     let said = said(report, name)?;
-    let good = said["programmed"] == true && said["announced"] == true && said["state"] == "up";
+    let wanted = [("programmed", json!(true)), ("announced", json!(true)), ("state", json!("up"))];
+    let good = wanted.iter().all(|(key, value)| said.get(key) == Some(value));
     ensure!(good && said.get("problem").is_none(), "{said}");
     Ok(())
 }
