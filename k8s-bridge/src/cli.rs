@@ -154,9 +154,9 @@ impl RunArgs {
             },
             appliances,
             files: Files {
-                token: self.token_file,
-                ca: self.ca_file,
-                client: self.client_certificate.zip(self.client_key),
+                token: named(self.token_file),
+                ca: named(self.ca_file),
+                client: named(self.client_certificate).zip(named(self.client_key)),
             },
             listen: self.listen,
             namespace: self.namespace,
@@ -176,9 +176,15 @@ fn url(text: &str) -> Result<String, String> {
     Ok(text.trim().trim_end_matches('/').to_owned())
 }
 
+/// An empty path is none, as an empty variable is.
+fn named(path: Option<PathBuf>) -> Option<PathBuf> {
+    path.filter(|path| !path.as_os_str().is_empty())
+}
+
+/// Empty stands for the default, because a variable in a ConfigMap cannot be absent in one cluster only.
 fn source(text: &str) -> Result<String, String> {
     let is_good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    if text.is_empty() || text.len() > 63 || !text.chars().all(is_good) {
+    if text.len() > 63 || !text.chars().all(is_good) {
         return Err("use up to 63 lower-case letters, digits and dashes".to_owned());
     }
     Ok(text.to_owned())

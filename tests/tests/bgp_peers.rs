@@ -11,7 +11,7 @@ use sluice_bgp::{
     Announced, PeerConfig, PeerState, PeerStatus, RouteAttributes, Speaker, SpeakerConfig,
 };
 use sluice_tests::lab::peers::{Config, Kind, Neighbor, Router};
-use sluice_tests::lab::sniff::{NOTIFICATION, Sniffer};
+use sluice_tests::lab::sniff::{Heard, NOTIFICATION, Sniffer};
 use sluice_tests::lab::{Lab, Link, Netns, until};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -268,8 +268,10 @@ fn restart_of_ours(kind: Kind) -> Result<()> {
         ours.shut_down("maintenance")?;
         assert!(moment.elapsed() < Duration::from_secs(3), "{kind}: round {round}");
         scene.router.wait_no_routes(&vips(), Duration::from_secs(2))?;
+        let is_ours = |m: &Heard| m.from == IpAddr::V4(OURS.0);
+        sniffer.wait("our NOTIFICATION", moment, SOON, |m| is_ours(m) && m.kind == NOTIFICATION)?;
         let heard = sniffer.since(moment);
-        let ours: Vec<_> = heard.iter().filter(|m| m.from == IpAddr::V4(OURS.0)).collect();
+        let ours: Vec<_> = heard.iter().filter(|m| is_ours(m)).collect();
         let withdrawn = ours.iter().position(|m| m.changes_routes());
         let ceased = ours.iter().position(|m| m.kind == NOTIFICATION);
         assert!(withdrawn.is_some() && withdrawn < ceased, "{kind}: {ours:?}");

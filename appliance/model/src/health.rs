@@ -2,9 +2,9 @@
 
 use crate::observed::Observed;
 use crate::service::{Backend, Frontend};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// How a backend is asked whether it lives.
@@ -78,6 +78,9 @@ pub struct Health {
     /// Weights of the backends that carried traffic when the present desired state arrived. Until their first verdict they
     /// stay as they were: a restart or a reload must not take a working backend out just because nobody has asked it yet.
     pub adopted: BTreeMap<(Frontend, SocketAddr), u16>,
+    /// Addresses that packets have no way to: no route, or nobody answers on the link. Whoever is not asked is not
+    /// trusted that far, because what is sent there is lost.
+    pub without_way: BTreeSet<IpAddr>,
 }
 
 // === impl StatusRange ===
@@ -138,6 +141,9 @@ impl Health {
         backend: &Backend,
         target: Option<&Target>,
     ) -> Option<u16> {
+        if self.without_way.contains(&backend.address.ip()) {
+            return None;
+        }
         let Some(target) = target else { return Some(backend.weight) };
         match self.verdict(target) {
             Verdict::Up => Some(backend.weight),

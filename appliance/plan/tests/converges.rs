@@ -287,9 +287,10 @@ fn only_usable_backends_are_programmed() {
         full_nat: Arc::default(),
         route: RouteAttributes::default(),
     };
-    let programmed = |health_check: Option<HealthCheck>, verdicts: [Verdict; 3]| {
+    let programmed = |health_check: Option<HealthCheck>, verdicts: [Verdict; 3], lost: &[&str]| {
         let desired = Desired::new(Generation(1), [service(health_check)]).0;
-        let health = health(&verdicts, &Observed::default());
+        let mut health = health(&verdicts, &Observed::default());
+        health.without_way = lost.iter().map(|address| address.parse().unwrap()).collect();
         let mut world = Observed { attached: true, ..Observed::default() };
         for step in plan(&desired, &world, &health) {
             step.apply(&mut world);
@@ -310,6 +311,15 @@ fn only_usable_backends_are_programmed() {
             [Down; 3],
             set(&[("10.1.0.1:80", 1), ("10.1.0.2:80", 1), ("10.1.0.3:80", 0)]),
             true,
+            &[][..],
+        ),
+        (
+            "unchecked, one without a way",
+            None,
+            [Up; 3],
+            set(&[("10.1.0.2:80", 1), ("10.1.0.3:80", 0)]),
+            true,
+            &["10.1.0.1"],
         ),
         (
             "one down",
@@ -317,19 +327,29 @@ fn only_usable_backends_are_programmed() {
             [Up, Down, Up],
             set(&[("10.1.0.1:80", 1), ("10.1.0.3:80", 0)]),
             true,
+            &[],
         ),
-        ("unknown", Some(check()), [Unknown; 3], set(&[]), false),
+        (
+            "all without a way",
+            Some(check()),
+            [Up; 3],
+            set(&[]),
+            false,
+            &["10.1.0.1", "10.1.0.2", "10.1.0.3"],
+        ),
+        ("unknown", Some(check()), [Unknown; 3], set(&[]), false, &[]),
         (
             "only the draining one is up",
             Some(check()),
             [Down, Down, Up],
             set(&[("10.1.0.3:80", 0)]),
             false,
+            &[],
         ),
-        ("all down", Some(check()), [Down; 3], set(&[]), false),
+        ("all down", Some(check()), [Down; 3], set(&[]), false, &[]),
     ];
-    for (name, check, verdicts, backends, announced) in cases {
-        assert_eq!(programmed(check, verdicts), (backends, announced), "{name}");
+    for (name, check, verdicts, backends, announced, lost) in cases {
+        assert_eq!(programmed(check, verdicts, lost), (backends, announced), "{name}");
     }
 }
 

@@ -100,7 +100,7 @@ impl Appliance {
                 self.follow_peers().await;
             }
             Event::Health(verdicts) => self.take_reports(verdicts),
-            Event::NextHops(resolutions) => self.resolutions = resolutions,
+            Event::NextHops(resolutions) => self.take_ways(resolutions),
             Event::Routing => {
                 if let Err(error) = self.data_plane.flush_cache().await {
                     self.complain(format!("cannot renew cached ways: {error:#}"));
@@ -163,6 +163,20 @@ impl Appliance {
         let verdicts = known.map(|(target, report)| (target.clone(), report.verdict)).collect();
         if self.health.verdicts != verdicts {
             self.health.verdicts = verdicts;
+            self.plan_from(Look::Memory);
+        }
+    }
+
+    fn take_ways(&mut self, resolutions: Arc<BTreeMap<IpAddr, Resolution>>) {
+        let lost = resolutions.iter().filter(|(_, resolution)| match resolution {
+            Resolution::NoRoute | Resolution::Local | Resolution::Unreachable { .. } => true,
+            // On its way to an answer: what was sent there before goes on.
+            Resolution::Resolved(_) | Resolution::Resolving { .. } => false,
+        });
+        let lost: BTreeSet<IpAddr> = lost.map(|(address, _)| *address).collect();
+        self.resolutions = resolutions;
+        if self.health.without_way != lost {
+            self.health.without_way = lost;
             self.plan_from(Look::Memory);
         }
     }

@@ -64,19 +64,19 @@ pub(super) fn pods<'a>(
     weighted(ranked)
 }
 
-/// Nodes with the node port, sorted. With `externalTrafficPolicy: Local` those that have endpoints of their own, each
+/// Nodes with the node port in each of these families (IPv6 is true), sorted. With `externalTrafficPolicy: Local` those that have endpoints of their own, each
 /// with as many shares as it has ready ones.
 pub(super) fn nodes<'a>(
     slices: impl Iterator<Item = &'a Slice>,
     nodes: &Nodes,
     wish: Wish<'_>,
-    node_port: u16,
+    (node_port, families): (u16, &[bool]),
     local: bool,
 ) -> Vec<WantedBackend> {
     let there = local.then(|| endpoints_of_nodes(slices, wish));
     let mut ranked = Ranked::new();
     for (name, node) in nodes.iter().filter(|(_, node)| may_serve(node, wish)) {
-        for v6 in [false, true] {
+        for &v6 in families {
             let Some(address) = node.address(v6) else { continue };
             let (ready, terminating) = match &there {
                 Some(there) => there.get(&(name, v6)).copied().unwrap_or_default(),

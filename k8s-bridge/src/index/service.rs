@@ -200,7 +200,10 @@ impl Index {
             EndpointMode::Pods => endpoints::pods(slices, &self.nodes, wish),
             EndpointMode::Nodes => {
                 let number = node_port(port).unwrap_or_default();
-                endpoints::nodes(slices, &self.nodes, wish, number, common.local)
+                // A node has addresses of both families; a port of its own only in those of the Service.
+                let has = |v6: bool| common.vips.iter().any(|vip| vip.contains(':') == v6);
+                let families = [false, true].into_iter().filter(|v6| has(*v6)).collect::<Vec<_>>();
+                endpoints::nodes(slices, &self.nodes, wish, (number, &families), common.local)
             }
         }
     }

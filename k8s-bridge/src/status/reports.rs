@@ -99,17 +99,24 @@ impl Reports {
     /// Whether an appliance has all of these, as they were wished with the generation.
     #[must_use]
     pub fn judge(&self, names: &[String], generation: u64) -> Verdict {
-        let mut best = None;
+        let mut all = Vec::new();
         for appliance in &self.appliances {
             match appliance.judge(names, generation) {
                 Ok(()) => return Verdict::Served,
-                Err(why) => best = best.max(Some(why)),
+                Err(why) => all.push(why),
             }
         }
-        let (_, why) = best.unwrap_or_else(|| {
+        let nearest = all.iter().map(|(rank, _)| *rank).max();
+        let mut all =
+            all.into_iter().filter(|(rank, _)| Some(*rank) == nearest).map(|(_, why)| why);
+        let mut why = all.next().unwrap_or_else(|| {
             let message = "the bridge knows no appliance".to_owned();
-            (0, Why { reason: "NoAppliance", message, is_final: false })
+            Why { reason: "NoAppliance", message, is_final: false }
         });
+        // Each of them may be the one to mend.
+        for other in all {
+            why.message = format!("{}; {}", why.message, other.message);
+        }
         Verdict::Pending(why)
     }
 
@@ -186,24 +193,6 @@ impl Appliance {
     }
 }
 
-// === impl Why ===
-
-impl PartialOrd for Why {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Why {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.is_final, self.reason, &self.message).cmp(&(
-            other.is_final,
-            other.reason,
-            &other.message,
-        ))
-    }
-}
-
 fn brief(report: ServiceReport) -> (String, Brief) {
     let announced = report.announced || report.state == ServiceState::Down;
     let brief = Brief { programmed: report.programmed, announced, problem: report.problem };
@@ -266,7 +255,11 @@ mod tests {
         };
         let Verdict::Pending(why) = reports.judge(&["s/1".to_owned()], 5) else { panic!("served") };
         assert_eq!(why.reason, "NoAppliance");
-        assert!(why.message.contains("https://"), "{}", why.message);
+        assert_eq!(
+            why.message,
+            "appliance https://a cannot be reached: refused; appliance https://b refuses the token or client \
+             certificate (401), check --token-file and --client-certificate"
+        );
     }
 
     #[test]

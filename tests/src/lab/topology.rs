@@ -209,10 +209,11 @@ impl Topology {
     }
 }
 
-/// The standard health check: quick, so that tests are.
+/// The standard health check: quick, so that tests are, but patient with a machine that has other things to do: who is
+/// dead refuses at once.
 pub fn health() -> String {
     format!(
-        "type = \"http\"\npath = \"/healthz\"\nport = {}\ninterval = \"200ms\"\ntimeout = \"200ms\"\nrise = 2\nfall = 2",
+        "type = \"http\"\npath = \"/healthz\"\nport = {}\ninterval = \"200ms\"\ntimeout = \"1s\"\nrise = 2\nfall = 2",
         backend::HTTP_PORT
     )
 }

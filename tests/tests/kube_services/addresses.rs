@@ -10,7 +10,7 @@ use sluice_tests::lab::until;
 
 use crate::APP;
 
-fn with(mut service: Value, more: &Value) -> Result<Value> {
+pub(crate) fn with(mut service: Value, more: &Value) -> Result<Value> {
     let target = service.as_object_mut().context("an object")?;
     for (part, fields) in more.as_object().context("an object")? {
         let into = target.get_mut(part).and_then(Value::as_object_mut).context("no such part")?;
@@ -42,7 +42,7 @@ pub(crate) fn only_ipv6(cluster: &mut Cluster) -> Result<()> {
 }
 
 /// A Service that asks for a pool.
-fn from_pool(name: &str, pool: &str, port: u16) -> Result<Value> {
+pub(crate) fn from_pool(name: &str, pool: &str, port: u16) -> Result<Value> {
     with(
         plain(name, APP, port),
         &json!({ "metadata": { "annotations": { "sluice.dev/pool": pool } } }),

@@ -7,6 +7,8 @@ mod addresses;
 mod basics;
 mod changes;
 mod disturbances;
+mod quarrels;
+mod rows;
 
 use std::time::{Duration, Instant};
 
@@ -39,6 +41,15 @@ const CASES: &[Case] = &[
     ("an exclusive address is one service's", addresses::exclusive),
     ("what cannot be is refused with its reason, and served once mended", addresses::refusals),
     ("a pool with a typing error is refused", addresses::typing_error),
+    ("a pool that overlaps gives nothing until it is parted", rows::pool_overlaps),
+    ("an address in use survives its pool", rows::pool_shrinks),
+    ("nodes as endpoints", rows::nodes_as_endpoints),
+    ("endpoints made by hand, and one without a way", rows::selectorless),
+    ("a port that cannot be served says so", rows::unserved_port),
+    ("Services of others are left alone", rows::of_another_class),
+    ("a token is revoked in mid-flight", quarrels::token_is_revoked),
+    ("the bridge is away", quarrels::bridge_is_away),
+    ("the source is somebody else's", quarrels::source_is_somebody_elses),
     ("the appliance restarts", disturbances::appliance_restarts),
     ("the leader is killed", disturbances::leader_is_killed),
     ("the API server restarts and every watch expires", disturbances::apiserver_restarts),
