@@ -23,6 +23,7 @@ mod prefixes;
 mod programs;
 mod read_back;
 mod shared;
+mod successors;
 mod sweep;
 mod types;
 mod vips;

@@ -44,7 +44,7 @@ fn back(reply: &Packet, first: &Packet, client: End, vip: End) -> Packet {
 }
 
 /// Who a forwarded frame claims to be from.
-fn source(frame: &[u8]) -> SocketAddr {
+pub fn source(frame: &[u8]) -> SocketAddr {
     let port = |at: usize| u16::from_be_bytes([frame[at], frame[at + 1]]);
     if frame[12..14] == [0x08, 0x00] {
         let octets: [u8; 4] = frame[26..30].try_into().unwrap();
