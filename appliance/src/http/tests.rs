@@ -36,7 +36,8 @@ struct Server {
 fn sources(
     scratch: &crate::scratch::Scratch,
 ) -> (Sources, watch::Sender<Arc<crate::status::SourceReports>>) {
-    let (ledger, _) = crate::ledger::Ledger::open(scratch.path().join("desired.json")).unwrap();
+    let (ledger, _) =
+        crate::ledger::Ledger::open(scratch.path().join("desired.json"), None).unwrap();
     let report = SourceReport { source: "prod".into(), revision: 7, ..SourceReport::default() };
     let reports = BTreeMap::from([("prod".to_owned(), Arc::new(report))]);
     let reports = watch::Sender::new(Arc::new(reports));
@@ -57,7 +58,8 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
-        let (ledger, _) = crate::ledger::Ledger::open(scratch.path().join("desired.json")).unwrap();
+        let (ledger, _) =
+            crate::ledger::Ledger::open(scratch.path().join("desired.json"), None).unwrap();
         let ledger = crate::ledger::SharedLedger::new(ledger);
         let (reports, reported) = watch::channel(Arc::default());
         let sources = Sources { ledger, reports: reported };

@@ -44,8 +44,8 @@ drop_reasons! {
     NatPorts = 10, "nat_ports";
     /// New flow under full NAT or NAT64 that the flow table did not take: without an entry its replies would be lost.
     NatFlow = 11, "nat_flow";
-    /// Under NAT64 and not to be translated: a datagram without a sum (RFC 768's zero), or a driver without room for the
-    /// longer header.
+    /// Under NAT64 and not to be translated: a driver without room for the longer header, or a datagram without a sum
+    /// (RFC 768's zero) that contradicts its packet.
     Untranslatable = 12, "untranslatable";
     /// A reply under NAT64 that its longer header makes too big for the link. Answered, when it forbids fragmentation.
     TooBig = 13, "too_big";

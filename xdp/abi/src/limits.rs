@@ -42,6 +42,10 @@ pub const MIN_NAT_PORT: u16 = 1024;
 /// (`net.ipv4.ip_local_port_range`), which have the same source address and, for health checks, the same destination.
 pub const MAX_NAT64_PORT: u16 = 32_767;
 
+/// The longest datagram whose sum is made where its sender made none: no frame that XDP takes in one piece is longer. A
+/// power of two less one, and so a mask.
+pub const MAX_SUMMED_BYTES: usize = 4095;
+
 /// TCP options looked through for the segment size of a SYN. It comes first from every stack in use.
 pub const MAX_TCP_OPTIONS: usize = 8;
 

@@ -18,6 +18,7 @@
 mod affinity;
 mod cache;
 mod cpu;
+mod datagram_sum;
 mod echo;
 mod forward;
 mod header;

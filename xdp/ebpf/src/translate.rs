@@ -11,6 +11,7 @@ use sluice_xdp_abi::hash::unpair;
 
 use crate::cache::traffic_index;
 use crate::cpu::Cpu;
+use crate::datagram_sum;
 use crate::header::{DONT_FRAGMENT, Fields, write_ipv4, write_ipv6};
 use crate::maps::{BACKENDS, NEXT_HOPS};
 use crate::memory::{load, store};
@@ -111,14 +112,14 @@ fn to_client(cpu: &Cpu, packet: &Packet) -> Result<u32, u32> {
     if ttl <= 1 {
         return Err(cpu.drop(DropReason::TtlExpired));
     }
-    if is_without_sum(packet) {
-        return Err(cpu.drop(DropReason::Untranslatable));
-    }
     let NextHop { link_index, macs } =
         route(cpu, packet.protocol, false, &found.vip, &found.client)
             .unwrap_or(found.flow.last_hop);
     if let Some(mtu) = exceeded_mtu(cpu, link_index, (IPV6_LEN + packet.l4_len) as u32) {
         return Err(too_big(cpu, packet, flags, mtu));
+    }
+    if is_without_sum(packet) && !datagram_sum::make(cpu, packet) {
+        return Err(cpu.drop(DropReason::Untranslatable));
     }
     let index = traffic_index(cpu, found.flow.backend);
     let change = Change {

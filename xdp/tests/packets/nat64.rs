@@ -260,22 +260,34 @@ fn a_reply_of_a_flow_that_is_over_passes() {
     check(&bed, &[("its port is nobody's", reply, Want::Pass)]);
 }
 
+/// IPv4 allows datagrams without a sum. IPv6 does not, so replies are given one.
 #[test]
-fn datagrams_without_a_sum_are_dropped() {
+fn datagrams_without_a_sum() {
     let frontend = udp(VIP6, 53);
     let bed = bed(frontend);
     let (client, backend, vip) = (end(CLIENT), end(BACKEND), vip(&frontend));
-    let port = open(&bed, &Packet::udp(client, vip, b"x"));
+    let first = Packet::udp(client, vip, b"x");
+    let us = (NAT64_SOURCE.into(), open(&bed, &first));
     let without = |packet: Packet| packet.with(|p| p.udp_mut().checksum = false);
-    let there = without(Packet::udp(client, vip, b"x"));
-    let back = without(Packet::udp(backend, (NAT64_SOURCE.into(), port), b"x"));
-    check(
-        &bed,
-        &[
-            ("IPv6 demands one", there, Want::Drop("malformed")),
-            ("IPv4 does not", back, Want::Drop("untranslatable")),
-        ],
-    );
+    let mut rows: Vec<Row> =
+        vec![("IPv6", without(Packet::udp(client, vip, b"x")), Want::Drop("malformed"))];
+    for len in (0..100).chain([1471, 1472, 3000]) {
+        let data: Vec<u8> = (0..len).map(|at: usize| (at * 37 + len) as u8).collect();
+        let reply = Packet::udp(backend, us, &data);
+        let want = as_v6(&reply, &first, client, vip);
+        rows.push(("a reply", without(reply.clone()), Want::Tx(want)));
+        // What fills a frame up is not summed.
+        let padded = reply.with(|p| p.trailer = vec![0xff; 7]);
+        let want = as_v6(&padded, &first, client, vip);
+        rows.push(("padded", without(padded), Want::Tx(want)));
+    }
+    check(&bed, &rows);
+    // The length in the UDP header is more than there is.
+    let mut bytes = without(Packet::udp(backend, us, b"four")).bytes();
+    bytes[39] += 1;
+    let before = bed.snapshot();
+    assert_eq!(bed.send_bytes(&bytes).verdict, Verdict::Drop);
+    assert_eq!(counted(&before, &bed.snapshot()), [("untranslatable", 1)]);
 }
 
 #[test]
