@@ -53,8 +53,14 @@ pub enum OpenError {
     #[error("cannot load the kernel program's object")]
     Object(#[source] Box<aya::EbpfError>),
     /// The verifier, or a missing privilege.
-    #[error("the kernel does not take the program `{}`", sluice_xdp_abi::names::PROGRAM)]
-    Program(#[source] Box<aya::programs::ProgramError>),
+    #[error("the kernel does not take the program `{name}`")]
+    Program {
+        /// Its name.
+        name: &'static str,
+        /// Why.
+        #[source]
+        source: Box<aya::programs::ProgramError>,
+    },
     /// The program could not be pinned.
     #[error("cannot pin the program at {path}")]
     PinProgram {
@@ -153,9 +159,19 @@ pub enum ProgramError {
         limits::MAX_PREFIXES
     )]
     TooManyPrefixes,
-    /// An IPv4 VIP with an IPv6 backend or the other way round.
+    /// An IPv4 VIP with an IPv6 backend.
     #[error("the backend {backend} is not of the family of the VIP {vip}")]
     FamilyMismatch {
+        /// The VIP.
+        vip: IpAddr,
+        /// The backend.
+        backend: SocketAddr,
+    },
+    /// An IPv6 VIP with an IPv4 backend, and no address to send from.
+    #[error(
+        "the VIP {vip} has the IPv4 backend {backend}, and there is no source address for NAT64"
+    )]
+    NoNat64Source {
         /// The VIP.
         vip: IpAddr,
         /// The backend.

@@ -23,6 +23,7 @@ mod prefixes;
 mod programs;
 mod read_back;
 mod shared;
+mod successors;
 mod sweep;
 mod types;
 mod vips;
@@ -39,6 +40,8 @@ pub use error::{
     AttachError, DetachError, MapFailure, NextHopError, OpenError, PinError, ProgramError,
     RemoveError, SnapshotError, SweepError, VipError,
 };
+/// The highest source port that clients' connections are given under NAT64.
+pub use sluice_xdp_abi::limits::MAX_NAT64_PORT;
 pub use types::{
     AttachMode, AttachPolicy, Backend, Counters, Frontend, NextHop, NoBackend, Options, Program,
     Protocol, Snapshot, Traffic,

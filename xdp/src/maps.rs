@@ -10,7 +10,7 @@ use sluice_xdp_abi::counter::{CpuState, Traffic};
 use sluice_xdp_abi::filter::Filter;
 use sluice_xdp_abi::flow::{Flow, FlowKey, NextHop};
 use sluice_xdp_abi::names;
-use sluice_xdp_abi::nat::{NatClient, NatKey};
+use sluice_xdp_abi::nat::NatKey;
 use sluice_xdp_abi::prefix::PrefixKey;
 use sluice_xdp_abi::program::{
     Backend, Control, Endpoint, EndpointKey, MaglevTable, Service, ServiceKey,
@@ -32,7 +32,7 @@ pub(crate) struct Maps {
     pub(crate) next_hops: Table<NextHop>,
     pub(crate) endpoints: Set<EndpointKey, Endpoint>,
     pub(crate) prefixes: Trie<PrefixKey>,
-    pub(crate) nats: Set<NatKey, NatClient>,
+    pub(crate) nats: Set<NatKey, FlowKey>,
     pub(crate) links: Set<u32, u32>,
     pub(crate) flows: Set<FlowKey, Flow>,
     pub(crate) cpus: Table<CpuState>,

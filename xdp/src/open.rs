@@ -1,6 +1,7 @@
 //! Loading the program, on new maps or on those of a data plane that is running.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 use std::path::Path;
 
 use aya::maps::lpm_trie::Key;
@@ -12,7 +13,7 @@ use sluice_xdp_abi::affinity::{Affinity, AffinityKey};
 use sluice_xdp_abi::counter::{CpuState, Traffic};
 use sluice_xdp_abi::filter::Filter;
 use sluice_xdp_abi::flow::{CacheEntryV4, CacheEntryV6, Flow, FlowKey};
-use sluice_xdp_abi::nat::{NatClient, NatKey};
+use sluice_xdp_abi::nat::NatKey;
 use sluice_xdp_abi::prefix::PrefixKey;
 use sluice_xdp_abi::program::{Backend, Control, Endpoint, EndpointKey, MaglevTable, Service};
 use sluice_xdp_abi::{ABI_VERSION, limits, names};
@@ -22,7 +23,7 @@ use crate::index::Index;
 use crate::maps::Maps;
 use crate::shared::Shared;
 use crate::types::Options;
-use crate::{DataPlane, pins};
+use crate::{DataPlane, pins, successors};
 
 /// The compiled kernel program.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sluice-xdp.o"));
@@ -68,6 +69,7 @@ impl DataPlane {
         let sizes = Sizes::choose(options, adopted)?;
         let mut bpf = load(&options.pin_dir, &sizes)?;
         let maps = Maps::take(&mut bpf)?;
+        successors::install(&mut bpf)?;
         let mut plane = Self {
             bpf,
             maps,
@@ -84,7 +86,7 @@ impl DataPlane {
             live_flows: 0,
         };
         plane.control = plane.maps.control.get(0)?;
-        plane.take_over()?;
+        plane.take_over(options.nat64_source)?;
         tracing::info!(
             adopted,
             links = plane.links.len(),
@@ -98,21 +100,21 @@ impl DataPlane {
     }
 
     /// Reads back what the maps hold and writes what this version adds.
-    fn take_over(&mut self) -> Result<(), OpenError> {
+    fn take_over(&mut self, nat64_source: Option<Ipv4Addr>) -> Result<(), OpenError> {
         *self.filter = self.maps.filter.get(0)?;
         self.vips = self.read_vips()?;
         self.read_index()?;
         self.read_links()?;
         self.rebuild_filter()?;
         let Control { epoch, .. } = self.control;
-        self.control = control(epoch);
+        self.control = control(epoch, nat64_source);
         self.flush_cache()?;
         Ok(())
     }
 }
 
 /// The limits per second and the refresh time, in ticks of this kernel.
-fn control(epoch: u32) -> Control {
+fn control(epoch: u32, nat64_source: Option<Ipv4Addr>) -> Control {
     const NS_PER_S: u64 = 1_000_000_000;
     // The coarse clock advances once a tick, so its resolution is the tick's length. 4 ms is Debian's.
     let tick_ns = clock_getres(ClockId::CLOCK_MONOTONIC_COARSE)
@@ -128,6 +130,7 @@ fn control(epoch: u32) -> Control {
         refresh_ticks: u32::try_from(refresh_ns / tick_ns).unwrap_or(u32::MAX).max(1),
         new_flows_per_tick: per_tick(limits::NEW_FLOWS_PER_SECOND_PER_CPU),
         icmp_errors_per_tick: per_tick(limits::ICMP_ERRORS_PER_SECOND_PER_CPU),
+        nat64_source: nat64_source.map_or(0, |source| u32::from_ne_bytes(source.octets())),
         ..Control::default()
     }
 }
@@ -164,7 +167,7 @@ fn fits(pin_dir: &Path, name: &str) -> bool {
         names::ENDPOINTS => size_of::<Endpoint>(),
         names::FLOWS => size_of::<Flow>(),
         names::AFFINITIES => size_of::<Affinity>(),
-        names::NATS => size_of::<NatClient>(),
+        names::NATS => size_of::<FlowKey>(),
         names::CACHE_V4 => size_of::<CacheEntryV4>(),
         names::CACHE_V6 => size_of::<CacheEntryV6>(),
         names::CPUS => size_of::<CpuState>(),
@@ -199,7 +202,9 @@ fn load(pin_dir: &Path, sizes: &Sizes) -> Result<Ebpf, OpenError> {
         .load(OBJECT)
         .map_err(|error| OpenError::Object(Box::new(error)))?;
     let program = program(&mut bpf).ok_or(OpenError::Incomplete(names::PROGRAM))?;
-    program.load().map_err(|error| OpenError::Program(Box::new(error)))?;
+    program
+        .load()
+        .map_err(|error| OpenError::Program { name: names::PROGRAM, source: Box::new(error) })?;
     let path = pin_dir.join(names::PROGRAM);
     pins::unpin(&path)?;
     program

@@ -29,13 +29,13 @@ impl DataPlane {
     /// Makes a frontend's program this one. Backends that stay keep their flows and counters.
     ///
     /// # Errors
-    /// A limit, a backend of the other family, a map. The old program goes on.
+    /// A limit, a backend that the VIP's family does not reach, a map. The old program goes on.
     pub fn put_program(
         &mut self,
         frontend: Frontend,
         program: &Program,
     ) -> Result<(), ProgramError> {
-        let wanted = normalise(&frontend, program)?;
+        let wanted = normalise(&frontend, program, self.control.nat64_source != 0)?;
         let held = self.index.services.get(&frontend).cloned();
         if held.as_ref().is_some_and(|held| held.program == wanted) {
             return Ok(());
@@ -285,13 +285,24 @@ impl DataPlane {
 
 const EMPTY: Endpoint = Endpoint { count: 0, services: [0; MAX_SERVICES_PER_ENDPOINT] };
 
-/// Backends sorted and unique by address, of the VIP's family; whole seconds.
-fn normalise(frontend: &Frontend, program: &Program) -> Result<Program, ProgramError> {
+/// Backends sorted and unique by address, of a family that the VIP's clients can be given; whole seconds.
+fn normalise(
+    frontend: &Frontend,
+    program: &Program,
+    has_nat64: bool,
+) -> Result<Program, ProgramError> {
     let mut backends = BTreeMap::new();
     for Backend { address, weight } in &program.backends {
         let address = plain_socket(*address);
-        if address.is_ipv4() != matches!(frontend.vip, IpAddr::V4(_)) {
-            return Err(ProgramError::FamilyMismatch { vip: frontend.vip, backend: address });
+        let (vip, backend) = (frontend.vip, address);
+        match (vip, address) {
+            (IpAddr::V4(_), SocketAddr::V6(_)) => {
+                return Err(ProgramError::FamilyMismatch { vip, backend });
+            }
+            (IpAddr::V6(_), SocketAddr::V4(_)) if !has_nat64 => {
+                return Err(ProgramError::NoNat64Source { vip, backend });
+            }
+            _ => {}
         }
         backends.insert(address, *weight);
     }
@@ -359,14 +370,19 @@ mod tests {
     }
 
     #[test]
-    fn programs_are_sorted_and_of_one_family() {
+    fn programs_are_sorted_and_of_families_that_reach_each_other() {
         let wanted = program(&[("10.0.0.2:80", 1), ("10.0.0.1:80", 3), ("10.0.0.2:80", 2)]);
-        let normal = normalise(&frontend("203.0.113.1"), &wanted).unwrap();
+        let normal = normalise(&frontend("203.0.113.1"), &wanted, false).unwrap();
         assert_eq!(normal.backends, program(&[("10.0.0.1:80", 3), ("10.0.0.2:80", 2)]).backends);
         assert_eq!(normal.idle_timeout, Duration::from_secs(2));
         assert_eq!(normal.affinity, Some(Duration::from_secs(1)));
-        let mixed = normalise(&frontend("2001:db8::1"), &wanted);
-        assert!(matches!(mixed, Err(ProgramError::FamilyMismatch { .. })));
+        let v6 = frontend("2001:db8::1");
+        let refused = normalise(&v6, &wanted, false);
+        assert!(matches!(refused, Err(ProgramError::NoNat64Source { .. })));
+        assert_eq!(normalise(&v6, &wanted, true).unwrap().backends, normal.backends);
+        let other_way = program(&[("[2001:db8:1::1]:80", 1)]);
+        let refused = normalise(&frontend("203.0.113.1"), &other_way, true);
+        assert!(matches!(refused, Err(ProgramError::FamilyMismatch { .. })));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use sluice_xdp_abi::address::Address;
 use sluice_xdp_abi::counter::{CpuState, Traffic};
 use sluice_xdp_abi::filter::Filter;
 use sluice_xdp_abi::flow::{Flow, FlowKey, NextHop};
-use sluice_xdp_abi::nat::{NatClient, NatKey};
+use sluice_xdp_abi::nat::NatKey;
 use sluice_xdp_abi::prefix::PrefixKey;
 use sluice_xdp_abi::program::{
     Backend, Control, Endpoint, EndpointKey, MaglevTable, Service, ServiceKey,
@@ -30,7 +30,7 @@ macro_rules! plain {
 }
 plain!(Address, CpuState, Traffic, Filter, Flow, FlowKey, NextHop, Backend, Control);
 plain!(Endpoint, EndpointKey, MaglevTable, Service, ServiceKey, u32);
-plain!(NatClient, NatKey, PrefixKey);
+plain!(NatKey, PrefixKey);
 
 /// What aya's maps take.
 #[derive(Clone, Copy, Debug)]

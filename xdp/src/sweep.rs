@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 
 use nix::time::{ClockId, clock_gettime};
+use sluice_xdp_abi::address::Address;
 use sluice_xdp_abi::flow::{Flow, FlowKey};
-use sluice_xdp_abi::nat::{NatClient, NatKey};
+use sluice_xdp_abi::nat::NatKey;
 use sluice_xdp_abi::program::Backend;
 
 use crate::error::{MapFailure, SweepError};
@@ -57,22 +58,20 @@ impl DataPlane {
     /// Frees source ports whose flow is over, has another port or went to another backend.
     fn free_ports(
         &mut self,
-        claimed: &[(NatKey, NatClient)],
+        claimed: &[(NatKey, FlowKey)],
         flows: &HashMap<FlowKey, Flow>,
     ) -> Result<(), MapFailure> {
         let mut backends: BTreeMap<u32, Backend> = BTreeMap::new();
-        for (key, client) in claimed {
-            let flow_key = flow_key(key, client);
-            if let Some(flow) = flows.get(&flow_key)
-                && has_port(flow, key, self.backend_of(flow, &mut backends)?)
+        for (key, flow_key) in claimed {
+            if let Some(flow) = flows.get(flow_key)
+                && self.has_port(flow_key, flow, key, &mut backends)?
             {
                 continue;
             }
             // Asked again, since it may have come back. One that comes back between this and the removal claims its
             // port anew when it next visits the flow table.
-            let flow = self.maps.flows.get(&flow_key)?;
-            let is_used = match &flow {
-                Some(flow) => has_port(flow, key, self.backend_of(flow, &mut backends)?),
+            let is_used = match self.maps.flows.get(flow_key)? {
+                Some(flow) => self.has_port(flow_key, &flow, key, &mut backends)?,
                 None => false,
             };
             if !is_used {
@@ -80,6 +79,25 @@ impl DataPlane {
             }
         }
         Ok(())
+    }
+
+    /// Whether a flow holds this source port towards this backend.
+    fn has_port(
+        &self,
+        flow_key: &FlowKey,
+        flow: &Flow,
+        key: &NatKey,
+        known: &mut BTreeMap<u32, Backend>,
+    ) -> Result<bool, MapFailure> {
+        let nat64_source = Address::v4_word(self.control.nat64_source);
+        let backend = self.backend_of(flow, known)?;
+        let is_between_families = backend.address.is_v4() && !flow_key.vip.is_v4();
+        let source = if is_between_families { nat64_source } else { flow_key.vip };
+        Ok(flow.nat_port_be == key.port_be
+            && key.source == source
+            && backend.generation == flow.backend_generation
+            && backend.address == key.backend
+            && backend.port_be == key.backend_port_be)
     }
 
     fn backend_of<'a>(
@@ -92,25 +110,6 @@ impl DataPlane {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => entry.insert(self.maps.backends.get(flow.backend)?),
         })
-    }
-}
-
-/// Whether a flow holds this source port towards this backend.
-fn has_port(flow: &Flow, key: &NatKey, backend: &Backend) -> bool {
-    flow.nat_port_be == key.port_be
-        && backend.generation == flow.backend_generation
-        && backend.address == key.backend
-        && backend.port_be == key.backend_port_be
-}
-
-/// The flow that a source port was given to.
-fn flow_key(key: &NatKey, client: &NatClient) -> FlowKey {
-    FlowKey {
-        client: client.client,
-        vip: key.vip,
-        client_port_be: client.client_port_be,
-        vip_port_be: client.vip_port_be,
-        protocol: key.protocol,
     }
 }
 

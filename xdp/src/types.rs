@@ -1,7 +1,7 @@
 //! The vocabulary of the data plane's users.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ pub struct Frontend {
 /// One backend of a frontend. `weight` 0 means draining: existing flows stay, no new ones arrive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Backend {
-    /// Of the frontend's family.
+    /// Of the frontend's family, or IPv4 behind an IPv6 frontend (NAT64).
     pub address: SocketAddr,
     /// Share of new flows, relative to the other backends.
     pub weight: u16,
@@ -111,6 +111,10 @@ pub struct Options {
     pub max_flows: u32,
     /// For links attached from now on.
     pub attach: AttachPolicy,
+    /// The source that IPv4 backends of an IPv6 frontend see, with ports up to
+    /// [`MAX_NAT64_PORT`](sluice_xdp_abi::limits::MAX_NAT64_PORT). An address of this host's own, which the backends
+    /// answer to; without one such frontends are refused. Flows under another source than before break.
+    pub nat64_source: Option<Ipv4Addr>,
 }
 
 /// Packets and bytes, summed over CPUs, since the maps were made.

@@ -57,8 +57,12 @@ fn two_thousand_frontends() {
     for line in ["mount --make-rprivate /", "mount -t tmpfs sluice-test /mnt"] {
         assert!(Command::new("sh").args(["-c", line]).status().unwrap().success(), "{line}");
     }
-    let options =
-        Options { pin_dir: "/mnt/pins".into(), max_flows: 65_536, attach: AttachPolicy::Native };
+    let options = Options {
+        pin_dir: "/mnt/pins".into(),
+        max_flows: 65_536,
+        attach: AttachPolicy::Native,
+        nat64_source: None,
+    };
     let mut plane = DataPlane::open(&options).unwrap();
     measured("put, one after another", || {
         (0..FRONTENDS).for_each(|n| plane.put_program(frontend(n), &program(n, BACKENDS)).unwrap());

@@ -65,7 +65,7 @@ pub struct WantedService {
     pub port: u16,
     /// Transport protocol.
     pub protocol: Protocol,
-    /// Who answers; the backends of a VIP are those of its family.
+    /// Who answers; the backends of a VIP are those of its family, see `nat64`.
     pub backends: Vec<WantedBackend>,
     /// Client prefixes that may connect; empty allows everybody. A family without a prefix in a list that is not empty
     /// is refused altogether.
@@ -77,6 +77,10 @@ pub struct WantedService {
     /// The backends see the VIP in place of every client's address, so their answers need no way back of their own.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub full_nat: bool,
+    /// IPv6 VIPs are balanced over the IPv4 backends, which see an address of the appliance in place of the client's.
+    /// Refused by an appliance that has none for this.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub nat64: bool,
     /// How backends are asked whether they live; absent trusts the source.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<WantedHealth>,

@@ -159,7 +159,7 @@ impl fmt::Display for Clash {
 mod tests {
     use super::*;
     use crate::observed::RouteAttributes;
-    use crate::service::{Backend, NoBackend, Protocol};
+    use crate::service::{Backend, Family, NoBackend, Protocol};
     use std::time::Duration;
 
     fn service(name: &str, vip: &str, backends: &[(&str, u16)]) -> Service {
@@ -181,6 +181,7 @@ mod tests {
             source_ranges: Arc::default(),
             affinity: None,
             full_nat: Arc::default(),
+            nat64: false,
             route: RouteAttributes::default(),
         }
     }
@@ -203,6 +204,19 @@ mod tests {
             service("a", "203.0.113.1", &[("10.0.0.1:1", 1), ("10.0.0.2:1", 0), ("10.0.0.2:1", 1)]);
         let one = Desired::new(Generation(1), [one]).0;
         assert_eq!(one, Desired::new(Generation(1), [other]).0);
+    }
+
+    #[test]
+    fn under_nat64_both_families_reach_the_ipv4_backends() {
+        let backends = [("10.0.0.1:1", 1), ("[2001:db8:1::1]:1", 1)];
+        let of = |nat64, family| {
+            let service = Service { nat64, ..service("a", "2001:db8::1", &backends) };
+            service.backends_of(family).map(|b| b.address.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(of(false, Family::V6), ["[2001:db8:1::1]:1"]);
+        assert_eq!(of(false, Family::V4), ["10.0.0.1:1"]);
+        assert_eq!(of(true, Family::V6), ["10.0.0.1:1"]);
+        assert_eq!(of(true, Family::V4), ["10.0.0.1:1"]);
     }
 
     #[test]

@@ -62,7 +62,8 @@ pub enum NoBackend {
     Drop,
 }
 
-/// One balanced service: every VIP × port × protocol is a frontend over the backends of the VIP's family.
+/// One balanced service: every VIP × port × protocol is a frontend over the backends of the VIP's family, or under NAT64
+/// over those of IPv4.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
     /// Unique on the appliance.
@@ -87,6 +88,8 @@ pub struct Service {
     pub affinity: Option<Duration>,
     /// Clients in these prefixes are shown to the backends as the VIP, so that answers come back here; sorted.
     pub full_nat: Arc<[IpNet]>,
+    /// IPv6 VIPs are balanced over the IPv4 backends, which see an address of the appliance.
+    pub nat64: bool,
     /// What its VIPs are announced with.
     pub route: RouteAttributes,
 }
@@ -226,7 +229,8 @@ impl Service {
 
     /// The backends that a VIP of this family is balanced over.
     pub fn backends_of(&self, family: Family) -> impl Iterator<Item = &Backend> + '_ {
-        self.backends.iter().filter(move |b| Family::of(b.address.ip()) == family)
+        let wanted = if self.nat64 { Family::V4 } else { family };
+        self.backends.iter().filter(move |b| Family::of(b.address.ip()) == wanted)
     }
 
     /// What to probe to know a backend's health; none when the service has no check.

@@ -89,7 +89,7 @@ impl fmt::Display for RouteDisagreement {
     }
 }
 
-/// The program of one frontend: the backends of its family that may be used now.
+/// The program of one frontend: those of its backends that may be used now.
 fn program(service: &Service, frontend: Frontend, health: &Health) -> Program {
     let backends = service.backends_of(Family::of(frontend.vip)).filter_map(|backend| {
         let weight = health.weight(frontend, backend, service.target(backend).as_ref())?;

@@ -65,9 +65,9 @@ fn program() -> impl Strategy<Value = Program> {
 fn service() -> impl Strategy<Value = Service> {
     let vips = prop::collection::vec(vip(), 1..4);
     let backends = prop::collection::vec(backend(), 0..5);
-    let shape = (any::<bool>(), any::<bool>(), any::<bool>(), prop::option::of(1u32..3));
+    let shape = (any::<bool>(), any::<bool>(), any::<[bool; 2]>(), prop::option::of(1u32..3));
     ("[a-d]", vips, 80u16..82, protocol(), backends, shape).prop_map(
-        |(name, vips, port, protocol, backends, (checked, reject, nat, med))| Service {
+        |(name, vips, port, protocol, backends, (checked, reject, [nat, nat64], med))| Service {
             name: ServiceName(name),
             vips,
             port,
@@ -79,6 +79,7 @@ fn service() -> impl Strategy<Value = Service> {
             source_ranges: Arc::default(),
             affinity: None,
             full_nat: nat.then(|| "10.0.0.0/8".parse().unwrap()).into_iter().collect(),
+            nat64,
             route: RouteAttributes { med, ..RouteAttributes::default() },
         },
     )
@@ -285,6 +286,7 @@ fn only_usable_backends_are_programmed() {
         source_ranges: Arc::default(),
         affinity: None,
         full_nat: Arc::default(),
+        nat64: false,
         route: RouteAttributes::default(),
     };
     let programmed = |health_check: Option<HealthCheck>, verdicts: [Verdict; 3], lost: &[&str]| {
@@ -367,6 +369,7 @@ fn the_first_service_of_a_vip_decides_its_route() {
         source_ranges: Arc::default(),
         affinity: None,
         full_nat: Arc::default(),
+        nat64: false,
         route: RouteAttributes { med, ..RouteAttributes::default() },
     };
     let services = [
@@ -384,4 +387,30 @@ fn the_first_service_of_a_vip_decides_its_route() {
         words,
         ["b: 203.0.113.10 is announced with the route attributes of service a; give both the same"]
     );
+}
+
+#[test]
+fn under_nat64_an_ipv6_vip_is_announced_for_its_ipv4_backends() {
+    let service = |nat64| Service {
+        name: ServiceName("web".into()),
+        vips: vec![VIPS[2].parse().unwrap()],
+        port: 80,
+        protocol: Protocol::Tcp,
+        backends: vec![Backend { address: BACKENDS[0].parse().unwrap(), weight: 1 }],
+        health: None,
+        no_backend: NoBackend::Reject,
+        idle_timeout: Duration::from_secs(60),
+        source_ranges: Arc::default(),
+        affinity: None,
+        full_nat: Arc::default(),
+        nat64,
+        route: RouteAttributes::default(),
+    };
+    for nat64 in [false, true] {
+        let desired = Desired::new(Generation(1), [service(nat64)]).0;
+        let wanted = Wanted::new(&desired, &Health::default());
+        let backends: Vec<_> = wanted.programs.values().flat_map(|p| &p.backends).collect();
+        assert_eq!(backends.len(), usize::from(nat64));
+        assert_eq!(wanted.announces(VIPS[2].parse().unwrap()), nat64);
+    }
 }

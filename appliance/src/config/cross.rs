@@ -4,10 +4,10 @@ use super::report::Report;
 use super::service::Raw;
 use sluice_model::{Family, Frontend};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// Reports every clash, naming both lines.
-pub(super) fn check(services: &[Raw], report: &mut Report) {
+pub(super) fn check(services: &[Raw], nat64_source: Option<Ipv4Addr>, report: &mut Report) {
     names(services, report);
     frontends(services, report);
     let vips: BTreeMap<IpAddr, &Raw> = services
@@ -15,7 +15,22 @@ pub(super) fn check(services: &[Raw], report: &mut Report) {
         .flat_map(|service| service.vips.iter().map(move |vip| (*vip.get_ref(), service)))
         .collect();
     for service in services {
-        backends(service, &vips, report);
+        backends(service, &vips, nat64_source, report);
+        if let Some(source) = nat64_source {
+            apart_from_nat64(service, source, report);
+        }
+    }
+}
+
+/// The address that backends answer to is neither balanced nor a backend.
+fn apart_from_nat64(service: &Raw, source: Ipv4Addr, report: &mut Report) {
+    let vips = service.vips.iter().map(|vip| (vip, "vips"));
+    let backends = service.backends.iter().filter_map(|b| Some((b.address.as_ref()?, "backend")));
+    for (address, key) in vips.chain(backends) {
+        if *address.get_ref() == IpAddr::V4(source) {
+            let message = format!("{source} is data-plane.nat64-source; use another address");
+            report.push(address.span().start, format!("{}.{key}", service.path), message);
+        }
     }
 }
 
@@ -59,7 +74,13 @@ fn frontends(services: &[Raw], report: &mut Report) {
     }
 }
 
-fn backends(service: &Raw, vips: &BTreeMap<IpAddr, &Raw>, report: &mut Report) {
+fn backends(
+    service: &Raw,
+    vips: &BTreeMap<IpAddr, &Raw>,
+    nat64_source: Option<Ipv4Addr>,
+    report: &mut Report,
+) {
+    let (needs_nat64, has_nat64) = (service.needs_nat64(), nat64_source.is_some());
     let families: BTreeSet<Family> =
         service.vips.iter().map(|v| Family::of(*v.get_ref())).collect();
     let at = format!("{}.backend", service.path);
@@ -75,10 +96,14 @@ fn backends(service: &Raw, vips: &BTreeMap<IpAddr, &Raw>, report: &mut Report) {
             report.push(offset, &at, message);
         }
         let family = Family::of(ip);
-        if !families.is_empty() && !families.contains(&family) {
-            let message = format!(
-                "{ip} would never be used: the service has no {family} VIP; add one or remove the backend"
-            );
+        let is_reached = families.contains(&family) || needs_nat64 && has_nat64;
+        if !families.is_empty() && !is_reached {
+            let fix = if needs_nat64 {
+                "; add one, or set nat64-source in [data-plane] to translate from the IPv6 VIP"
+            } else {
+                "; add one or remove the backend"
+            };
+            let message = format!("{ip} would never be used: the service has no {family} VIP{fix}");
             report.push(offset, &at, message);
         }
         if let Some(socket) = backend.socket() {

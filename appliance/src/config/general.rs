@@ -6,6 +6,7 @@ use super::section::Section;
 use super::values;
 use serde_spanned::Spanned;
 use sluice_xdp::AttachPolicy;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 /// Flows the data plane has room for unless configured: about 100 MB of kernel memory.
@@ -25,6 +26,8 @@ pub(crate) struct DataPlane {
     pub(crate) pin_dir: PathBuf,
     /// Room of the flow table.
     pub(crate) max_flows: u32,
+    /// What IPv4 backends see of clients of an IPv6 VIP; none: such services are refused.
+    pub(crate) nat64_source: Option<Ipv4Addr>,
 }
 
 /// The data plane; `None` when something necessary is missing or wrong.
@@ -54,8 +57,10 @@ pub(super) fn data_plane(top: &mut Section<'_, '_>, report: &mut Report) -> Opti
     );
     let pin_dir = section.or(report, "pin-dir", PathBuf::from("/sys/fs/bpf/sluice"), values::path);
     let max_flows = section.or(report, "max-flows", DEFAULT_MAX_FLOWS, values::integer(MAX_FLOWS));
+    let nat64_source = section.optional(report, "nat64-source", values::unicast_ipv4);
     section.finish(report);
-    Some(DataPlane { interfaces: interfaces?, attach, pin_dir, max_flows })
+    let nat64_source = nat64_source.map(Spanned::into_inner);
+    Some(DataPlane { interfaces: interfaces?, attach, pin_dir, max_flows, nat64_source })
 }
 
 fn interfaces(

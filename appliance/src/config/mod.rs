@@ -82,8 +82,10 @@ fn read(mut top: Section<'_, '_>, report: &mut Report) -> Option<Config> {
     let data_plane = general::data_plane(&mut top, report);
     let bgp = bgp::read(&mut top, report);
     let services = service::read_all(&mut top, report);
-    cross::check(&services, report);
+    let nat64_source = data_plane.as_ref().and_then(|data_plane| data_plane.nat64_source);
+    cross::check(&services, nat64_source, report);
     top.finish(report);
+    let has_nat64 = nat64_source.is_some();
     Some(Config {
         name: name.unwrap_or_else(general::host_name),
         state_dir,
@@ -91,6 +93,6 @@ fn read(mut top: Section<'_, '_>, report: &mut Report) -> Option<Config> {
         api_tls,
         data_plane: data_plane?,
         bgp,
-        services: services.into_iter().filter_map(service::Raw::into_service).collect(),
+        services: services.into_iter().filter_map(|raw| raw.into_service(has_nat64)).collect(),
     })
 }

@@ -66,9 +66,18 @@ pub(crate) fn default_idle_timeout(protocol: Protocol) -> Duration {
 // === impl Raw ===
 
 impl Raw {
+    /// True when there are IPv6 VIPs, and IPv4 backends alone to answer for them.
+    pub(super) fn needs_nat64(&self) -> bool {
+        let is_v6 = |b: &RawBackend| b.address.as_ref().is_some_and(|ip| ip.get_ref().is_ipv6());
+        self.vips.iter().any(|vip| vip.get_ref().is_ipv6())
+            && !self.backends.is_empty()
+            && !self.backends.iter().any(is_v6)
+    }
+
     /// The service, unless something necessary was wrong.
-    pub(super) fn into_service(self) -> Option<Service> {
+    pub(super) fn into_service(self, has_nat64: bool) -> Option<Service> {
         let protocol = self.protocol?;
+        let nat64 = has_nat64 && self.needs_nat64();
         let service = Service {
             name: ServiceName(self.name?.into_inner()),
             vips: self.vips.into_iter().map(Spanned::into_inner).collect(),
@@ -81,6 +90,7 @@ impl Raw {
             source_ranges: canonical_prefixes(self.source_ranges),
             affinity: self.affinity,
             full_nat: canonical_prefixes(self.full_nat),
+            nat64,
             route: self.route,
         };
         Some(service.canonical())

@@ -159,6 +159,14 @@ pub(super) fn unicast(value: &DeValue<'_>) -> Parsed<IpAddr> {
     Err(format!("{address} {wrong}; write an address that is routed"))
 }
 
+/// As [`unicast`], IPv4 only.
+pub(super) fn unicast_ipv4(value: &DeValue<'_>) -> Parsed<Ipv4Addr> {
+    match unicast(value)? {
+        IpAddr::V4(address) => Ok(address),
+        IpAddr::V6(address) => Err(format!("{address} is IPv6; write an IPv4 address")),
+    }
+}
+
 /// A prefix without host bits; an address alone stands for itself.
 pub(super) fn prefix(value: &DeValue<'_>) -> Parsed<IpNet> {
     let written = value.as_str().unwrap_or_default().trim();

@@ -5,6 +5,7 @@ mod events;
 mod links;
 mod lock;
 mod logging;
+mod nat64;
 mod outside;
 mod peers;
 mod privileges;

@@ -68,6 +68,10 @@ impl Appliance {
             ("data-plane.attach", now.data_plane.attach != then.data_plane.attach),
             ("data-plane.pin-dir", now.data_plane.pin_dir != then.data_plane.pin_dir),
             ("data-plane.max-flows", now.data_plane.max_flows != then.data_plane.max_flows),
+            (
+                "data-plane.nat64-source",
+                now.data_plane.nat64_source != then.data_plane.nat64_source,
+            ),
         ];
         let changed = differs.into_iter().filter(|(_, differs)| *differs);
         changed

@@ -2,6 +2,7 @@
 
 use super::appliance::Appliance;
 use super::links::{self, Attachments};
+use super::nat64;
 use super::outside::Outside;
 use super::peers;
 use super::shutdown;
@@ -37,7 +38,8 @@ pub(super) async fn start(path: PathBuf, config: Config) -> anyhow::Result<Appli
         Some(tls) => Some(Outside::open(tls).await?),
         None => None,
     };
-    let (mut ledger, ledger_problem) = Ledger::open(config.state_dir.join("desired.json"))?;
+    let ledger = config.state_dir.join("desired.json");
+    let (mut ledger, ledger_problem) = Ledger::open(ledger, config.data_plane.nat64_source)?;
     if let Some(problem) = &ledger_problem {
         tracing::error!("{problem}");
     }
@@ -47,6 +49,9 @@ pub(super) async fn start(path: PathBuf, config: Config) -> anyhow::Result<Appli
     let missing = links::missing(&config.data_plane.interfaces, &links);
     if !missing.is_empty() {
         bail!(links::missing_words(&missing, &links));
+    }
+    if let Some(source) = config.data_plane.nat64_source {
+        nat64::warn(source);
     }
     let data_plane = DataPlane::open(options(&config)).await?;
     let adopted = data_plane.adopted();
@@ -161,5 +166,6 @@ fn options(config: &Config) -> sluice_xdp::Options {
         pin_dir: config.data_plane.pin_dir.clone(),
         max_flows: config.data_plane.max_flows,
         attach: config.data_plane.attach,
+        nat64_source: config.data_plane.nat64_source,
     }
 }

@@ -12,16 +12,16 @@ use sluice_model::{
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Of the layout that is written.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 
-/// Layouts that are read. The first knew neither source ranges, affinity, full NAT nor routes, the second no bridges;
-/// all have defaults.
+/// Layouts that are read. The first knew neither source ranges, affinity, full NAT nor routes, the second no bridges, the
+/// third no NAT64; all have defaults.
 const READABLE: std::ops::RangeInclusive<u32> = 1..=FORMAT;
 
 /// Why a file was not read.
@@ -81,6 +81,8 @@ struct ServiceEntry {
     #[serde(default)]
     full_nat: Vec<IpNet>,
     #[serde(default)]
+    nat64: bool,
+    #[serde(default)]
     route: RouteEntry,
 }
 
@@ -127,7 +129,7 @@ enum ProbeEntry {
 }
 
 /// Reads the file; an absent one is empty.
-pub(super) fn read(path: &Path) -> Result<Content, ReadError> {
+pub(super) fn read(path: &Path, nat64_source: Option<Ipv4Addr>) -> Result<Content, ReadError> {
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Content::default()),
@@ -141,7 +143,7 @@ pub(super) fn read(path: &Path) -> Result<Content, ReadError> {
             "format {format} is newer than {FORMAT}, which is known here"
         )));
     }
-    Content::try_from(file).map_err(ReadError::Garbled)
+    file.into_content(nat64_source).map_err(ReadError::Garbled)
 }
 
 /// Replaces the file so that at every moment, also after a power cut, the old one or the new one is there.
@@ -168,24 +170,23 @@ fn milliseconds(duration: Duration) -> u64 {
 /// The configuration file among the sources.
 const CONFIG: &str = "config";
 
-impl TryFrom<LedgerFile> for Content {
-    type Error = String;
-
-    fn try_from(mut file: LedgerFile) -> Result<Self, String> {
-        let config = file.sources.remove(CONFIG).map(Wish::from).unwrap_or_default();
-        if let Some((other, _)) = file.sources.first_key_value() {
+impl LedgerFile {
+    /// What a bridge's words come to depends on the address there is for NAT64.
+    fn into_content(mut self, nat64_source: Option<Ipv4Addr>) -> Result<Content, String> {
+        let config = self.sources.remove(CONFIG).map(Wish::from).unwrap_or_default();
+        if let Some((other, _)) = self.sources.first_key_value() {
             return Err(format!("{other} is not a source"));
         }
         let bridge = |(name, entry): (String, BridgeEntry)| {
             let BridgeEntry { owner, generation, inside, peers, services } = entry;
-            let kept = Bridge::kept(owner, generation, inside, peers, services)?;
+            let kept = Bridge::kept(owner, generation, inside, peers, services, nat64_source)?;
             Ok((name, Arc::new(kept)))
         };
-        let generations = file.changed.into_iter();
+        let generations = self.changed.into_iter();
         Ok(Content {
-            revision: Generation(file.revision),
+            revision: Generation(self.revision),
             config,
-            bridges: file.bridges.into_iter().map(bridge).collect::<Result<_, String>>()?,
+            bridges: self.bridges.into_iter().map(bridge).collect::<Result<_, String>>()?,
             changed: generations.map(|(n, g)| (ServiceName(n), Generation(g))).collect(),
         })
     }
@@ -252,6 +253,7 @@ impl From<ServiceEntry> for Service {
             source_ranges: canonical_prefixes(entry.source_ranges),
             affinity: entry.affinity_ms.map(Duration::from_millis),
             full_nat: canonical_prefixes(entry.full_nat),
+            nat64: entry.nat64,
             route: RouteAttributes {
                 local_pref: entry.route.local_pref,
                 med: entry.route.med,
@@ -283,6 +285,7 @@ impl From<&Service> for ServiceEntry {
             source_ranges: service.source_ranges.to_vec(),
             affinity_ms: service.affinity.map(milliseconds),
             full_nat: service.full_nat.to_vec(),
+            nat64: service.nat64,
             route: RouteEntry {
                 local_pref: service.route.local_pref,
                 med: service.route.med,

@@ -8,6 +8,7 @@ use crate::sources::{Bridge, Bridges, Merged, Refusal, Wish, merge};
 use sluice_api::{SourceChange, SourceState};
 use sluice_model::{Desired, Generation, Service, ServiceName};
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
@@ -26,6 +27,8 @@ struct Content {
 /// The ledger, backed by one file.
 pub(crate) struct Ledger {
     path: PathBuf,
+    /// For NAT64, if there is one; as long as the daemon runs.
+    nat64_source: Option<Ipv4Addr>,
     content: Content,
     merged: watch::Sender<Arc<Merged>>,
 }
@@ -73,9 +76,12 @@ pub(crate) enum Accepted {
 
 impl Ledger {
     /// Reads the file; an absent one is an empty ledger. One that cannot be understood is moved aside, not deleted, and
-    /// the second value says so.
-    pub(crate) fn open(path: PathBuf) -> Result<(Self, Option<String>), OpenError> {
-        let opened = file::read(&path);
+    /// the second value says so. Wishes for NAT64 need an address.
+    pub(crate) fn open(
+        path: PathBuf,
+        nat64_source: Option<Ipv4Addr>,
+    ) -> Result<(Self, Option<String>), OpenError> {
+        let opened = file::read(&path, nat64_source);
         let (content, trouble) = match opened {
             Ok(content) => (content, None),
             Err(file::ReadError::Io(source)) => return Err(OpenError { path, source }),
@@ -91,7 +97,7 @@ impl Ledger {
             }
         };
         let merged = watch::Sender::new(Arc::new(content.merged()));
-        Ok((Ledger { path, content, merged }, trouble))
+        Ok((Ledger { path, nat64_source, content, merged }, trouble))
     }
 
     /// What should be, now and at each change.
@@ -115,7 +121,7 @@ impl Ledger {
         source: &str,
         state: SourceState,
     ) -> Result<Accepted, SubmitError> {
-        let next = Bridge::put(self.bridge(source), state)?;
+        let next = Bridge::put(self.bridge(source), state, self.nat64_source)?;
         self.accept_bridge(source, next)
     }
 
@@ -125,7 +131,7 @@ impl Ledger {
         source: &str,
         change: SourceChange,
     ) -> Result<Accepted, SubmitError> {
-        let next = Bridge::patch(self.bridge(source), change)?;
+        let next = Bridge::patch(self.bridge(source), change, self.nat64_source)?;
         self.accept_bridge(source, next)
     }
 

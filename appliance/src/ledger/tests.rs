@@ -15,7 +15,7 @@ fn services(names: &[&str]) -> Vec<Service> {
 }
 
 fn open(scratch: &Scratch) -> (Ledger, Option<String>) {
-    Ledger::open(scratch.path().join("desired.json")).unwrap()
+    Ledger::open(scratch.path().join("desired.json"), None).unwrap()
 }
 
 /// What a bridge wants: services of these names, each on its own VIP.

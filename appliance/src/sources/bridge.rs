@@ -1,11 +1,11 @@
 //! What one bridge wishes: kept as it was sent, so that nothing it said is lost, with what was made of it.
 
-use super::convert::{self, prefixes};
-use ipnet::IpNet;
+use super::convert::{self, Around, prefixes};
 use sluice_api::{SourceChange, SourceState, WantedPeer, WantedService};
 use sluice_model::Service;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 /// A bridge's state at one generation.
@@ -76,7 +76,11 @@ pub(crate) enum Refusal {
 
 impl Bridge {
     /// The state after a complete one; `None` when it is known already.
-    pub(crate) fn put(known: Option<&Self>, state: SourceState) -> Result<Option<Self>, Refusal> {
+    pub(crate) fn put(
+        known: Option<&Self>,
+        state: SourceState,
+        nat64_source: Option<Ipv4Addr>,
+    ) -> Result<Option<Self>, Refusal> {
         let SourceState { owner, generation, inside, peers, services } = state;
         let empty = Bridge::default();
         let before = known.unwrap_or(&empty);
@@ -92,9 +96,10 @@ impl Bridge {
         }
         let nets = prefixes(&inside).map_err(Refusal::Invalid)?;
         check_peers(&peers)?;
+        let around = Around { inside: &nets, nat64_source };
         let mut next = Bridge { owner, generation, inside, peers, wishes: BTreeMap::new() };
         for wanted in services {
-            let wish = before.wish(wanted, generation, next.inside == before.inside, &nets);
+            let wish = before.wish(wanted, generation, next.inside == before.inside, around);
             match next.wishes.entry(wish.wanted.name.clone()) {
                 Entry::Vacant(free) => free.insert(wish),
                 Entry::Occupied(taken) => return Err(twice("service", taken.key())),
@@ -112,6 +117,7 @@ impl Bridge {
     pub(crate) fn patch(
         known: Option<&Self>,
         change: SourceChange,
+        nat64_source: Option<Ipv4Addr>,
     ) -> Result<Option<Self>, Refusal> {
         let SourceChange { owner, base, generation, inside, peers, upsert, remove } = change;
         let Some(known) = known else { return Err(Refusal::Base { base, newest: 0 }) };
@@ -131,18 +137,19 @@ impl Bridge {
             next.peers = peers;
         }
         let nets = prefixes(&next.inside).map_err(Refusal::Invalid)?;
+        let around = Around { inside: &nets, nat64_source };
         let is_same_inside = next.inside == known.inside;
         if !is_same_inside {
             for wish in next.wishes.values_mut() {
                 let wanted = wish.wanted.clone();
-                *wish = known.wish(wanted, wish.generation, false, &nets);
+                *wish = known.wish(wanted, wish.generation, false, around);
             }
         }
         for name in &remove {
             next.wishes.remove(name);
         }
         for wanted in upsert {
-            let wish = known.wish(wanted, generation, is_same_inside, &nets);
+            let wish = known.wish(wanted, generation, is_same_inside, around);
             next.wishes.insert(wish.wanted.name.clone(), wish);
         }
         Ok(Some(next))
@@ -155,11 +162,13 @@ impl Bridge {
         inside: Vec<String>,
         peers: Vec<WantedPeer>,
         services: Vec<(u64, WantedService)>,
+        nat64_source: Option<Ipv4Addr>,
     ) -> Result<Self, String> {
         let nets = prefixes(&inside)?;
+        let around = Around { inside: &nets, nat64_source };
         let mut bridge = Bridge { owner, generation, inside, peers, wishes: BTreeMap::new() };
         for (generation, wanted) in services {
-            let made = convert::service(&wanted, &nets).map(Arc::new);
+            let made = convert::service(&wanted, around).map(Arc::new);
             let name = wanted.name.clone();
             bridge.wishes.insert(name, Arc::new(BridgeWish { wanted, generation, made }));
         }
@@ -181,14 +190,14 @@ impl Bridge {
         wanted: WantedService,
         generation: u64,
         is_same_inside: bool,
-        inside: &[IpNet],
+        around: Around<'_>,
     ) -> Arc<BridgeWish> {
         let before = self.wishes.get(&wanted.name).filter(|known| known.wanted == wanted);
         match before {
             Some(known) if is_same_inside => Arc::clone(known),
             known => {
                 let generation = known.map_or(generation, |known| known.generation);
-                let made = convert::service(&wanted, inside).map(Arc::new);
+                let made = convert::service(&wanted, around).map(Arc::new);
                 Arc::new(BridgeWish { wanted, generation, made })
             }
         }
@@ -211,6 +220,7 @@ fn twice(what: &str, name: &str) -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ipnet::IpNet;
     use sluice_api::WantedBackend;
 
     fn wanted(name: &str, vip: &str) -> WantedService {
@@ -229,14 +239,14 @@ mod tests {
     }
 
     fn put(known: Option<&Bridge>, state: SourceState) -> Bridge {
-        Bridge::put(known, state).unwrap().unwrap()
+        Bridge::put(known, state, None).unwrap().unwrap()
     }
 
     #[test]
     fn what_is_older_altered_or_somebody_elses_is_refused() {
         let known = put(None, state(5, &[("a", "192.0.2.1")]));
-        let refused = |state| Bridge::put(Some(&known), state).unwrap_err();
-        assert_eq!(Bridge::put(Some(&known), state(5, &[("a", "192.0.2.1")])), Ok(None));
+        let refused = |state| Bridge::put(Some(&known), state, None).unwrap_err();
+        assert_eq!(Bridge::put(Some(&known), state(5, &[("a", "192.0.2.1")]), None), Ok(None));
         assert_eq!(refused(state(4, &[])), Refusal::Older { submitted: 4, newest: 5 });
         assert_eq!(refused(state(5, &[])), Refusal::Altered(5));
         let stranger = SourceState { owner: "other".into(), ..state(9, &[]) };
@@ -256,7 +266,7 @@ mod tests {
             remove: vec!["a".into(), "never".into()],
             ..SourceChange::default()
         };
-        let patched = |known, change| Bridge::patch(known, change);
+        let patched = |known, change| Bridge::patch(known, change, None);
         let base = Refusal::Base { base: 4, newest: 5 };
         assert_eq!(patched(Some(&known), change(4, 9)), Err(base));
         assert_eq!(patched(None, change(4, 9)), Err(Refusal::Base { base: 4, newest: 0 }));
@@ -288,9 +298,22 @@ mod tests {
             inside: Some(inside),
             ..SourceChange::default()
         };
-        let next = Bridge::patch(Some(&known), change).unwrap().unwrap();
+        let next = Bridge::patch(Some(&known), change, None).unwrap().unwrap();
         let service = next.services().next().unwrap();
         assert_eq!(*service.full_nat, ["10.244.0.0/16".parse::<IpNet>().unwrap()]);
         assert_eq!(next.wishes["a"].generation, 1, "the service itself has not changed");
+    }
+
+    #[test]
+    fn an_appliance_without_an_address_for_nat64_says_so() {
+        let wanted = WantedService { nat64: true, ..wanted("a", "2001:db8::1") };
+        let state = SourceState { services: vec![wanted], ..state(1, &[]) };
+        let made = |source: Option<&str>| {
+            let source = source.map(|source| source.parse().unwrap());
+            let bridge = Bridge::put(None, state.clone(), source).unwrap().unwrap();
+            bridge.wishes["a"].made.clone()
+        };
+        assert!(made(Some("10.0.0.9")).unwrap().nat64);
+        assert!(made(None).unwrap_err().contains("nat64-source"));
     }
 }

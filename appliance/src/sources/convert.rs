@@ -17,8 +17,17 @@ const MAX_SECONDS: u32 = 7 * 24 * 3600;
 /// As in the configuration file.
 const MAX_WEIGHT: u16 = 255;
 
-/// The service, in canonical form; clients of `inside` are shown to its backends as the VIP.
-pub(super) fn service(wanted: &WantedService, inside: &[IpNet]) -> Result<Service, String> {
+/// What the rest of the source and the appliance have to do with its services.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Around<'a> {
+    /// Clients in these prefixes are shown to the backends as the VIP.
+    pub(super) inside: &'a [IpNet],
+    /// What backends see under NAT64.
+    pub(super) nat64_source: Option<Ipv4Addr>,
+}
+
+/// The service, in canonical form.
+pub(super) fn service(wanted: &WantedService, around: Around<'_>) -> Result<Service, String> {
     let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/');
     if wanted.name.is_empty() || wanted.name.len() > MAX_NAME {
         return Err(format!("a name has 1 to {MAX_NAME} characters"));
@@ -37,11 +46,12 @@ pub(super) fn service(wanted: &WantedService, inside: &[IpNet]) -> Result<Servic
     if let Some(backend) = backends.iter().find(|backend| vips.contains(&backend.address.ip())) {
         return Err(format!("the backend {} is its own VIP", backend.address));
     }
+    check_nat64(wanted, &vips, &backends, around.nat64_source)?;
     let protocol = match wanted.protocol {
         sluice_api::Protocol::Tcp => Protocol::Tcp,
         sluice_api::Protocol::Udp => Protocol::Udp,
     };
-    let full_nat = if wanted.full_nat { everybody().to_vec() } else { inside.to_vec() };
+    let full_nat = if wanted.full_nat { everybody().to_vec() } else { around.inside.to_vec() };
     let service = Service {
         name: ServiceName(wanted.name.clone()),
         vips,
@@ -60,9 +70,28 @@ pub(super) fn service(wanted: &WantedService, inside: &[IpNet]) -> Result<Servic
             None => None,
         },
         full_nat: canonical_prefixes(full_nat),
+        nat64: wanted.nat64,
         route: route(&wanted.route)?,
     };
     Ok(service.canonical())
+}
+
+/// NAT64 needs an address that is nothing else.
+fn check_nat64(
+    wanted: &WantedService,
+    vips: &[IpAddr],
+    backends: &[Backend],
+    source: Option<Ipv4Addr>,
+) -> Result<(), String> {
+    let Some(source) = source else {
+        let missing = "NAT64 needs nat64-source in [data-plane] of the appliance's configuration, and it is not set";
+        return if wanted.nat64 { Err(missing.to_owned()) } else { Ok(()) };
+    };
+    let taken = IpAddr::V4(source);
+    if vips.contains(&taken) || backends.iter().any(|backend| backend.address.ip() == taken) {
+        return Err(format!("{source} is the appliance's nat64-source; use another address"));
+    }
+    Ok(())
 }
 
 /// Prefixes of either family.
@@ -191,11 +220,11 @@ mod tests {
                 w.health = Some(WantedHealth { http_path, ..WantedHealth::default() });
             }),
         ];
-        assert!(service(&good(), &[]).is_ok());
+        assert!(service(&good(), Around::default()).is_ok());
         for (word, spoil) in breaks {
             let mut wanted = good();
             spoil(&mut wanted);
-            let why = service(&wanted, &[]).unwrap_err();
+            let why = service(&wanted, Around::default()).unwrap_err();
             assert!(why.contains(word), "{word}: {why}");
         }
     }
@@ -203,7 +232,25 @@ mod tests {
     #[test]
     fn everybody_is_shown_as_the_vip_when_asked_for() {
         let wanted = WantedService { full_nat: true, ..good() };
-        let made = service(&wanted, &prefixes(&["10.0.0.0/8".into()]).unwrap()).unwrap();
+        let inside = prefixes(&["10.0.0.0/8".into()]).unwrap();
+        let made = service(&wanted, Around { inside: &inside, nat64_source: None }).unwrap();
         assert_eq!(*made.full_nat, everybody());
+    }
+
+    #[test]
+    fn nat64_needs_an_address_of_its_own() {
+        let with = |wanted: &WantedService, source: Option<&str>| {
+            let nat64_source = source.map(|source| source.parse().unwrap());
+            service(wanted, Around { inside: &[], nat64_source })
+        };
+        let wanted = WantedService { nat64: true, ..good() };
+        assert!(with(&wanted, Some("10.0.0.9")).unwrap().nat64);
+        assert!(!with(&good(), Some("10.0.0.9")).unwrap().nat64);
+        let why = with(&wanted, None).unwrap_err();
+        assert!(why.contains("nat64-source"), "{why}");
+        for taken in ["192.0.2.1", "10.0.0.1"] {
+            let why = with(&good(), Some(taken)).unwrap_err();
+            assert!(why.contains(taken), "{why}");
+        }
     }
 }

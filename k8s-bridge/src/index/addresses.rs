@@ -60,11 +60,11 @@ fn take(
     before: &[IpAddr],
 ) -> Result<Chosen, Trouble> {
     let spec = service.spec.as_ref();
-    let families = families(spec, asks.v6)?;
+    let families = families(spec, asks)?;
     let prefers_both = spec.and_then(|s| s.ip_family_policy.as_deref()) == Some("PreferDualStack");
     if let Some(stranger) = asks.addresses.iter().find(|a| !families.contains(&a.is_ipv6())) {
         let has: Vec<&str> = families.iter().map(|v6| family(*v6)).collect();
-        let what = format!("{stranger} is asked for, but the Service has {} only", has.join(", "));
+        let what = format!("{stranger} is asked for, but the Service gets {} only", has.join(", "));
         return Err(trouble("AddressFamilyMismatch", what));
     }
     let ports = port_keys(service);
@@ -115,12 +115,17 @@ fn out_of_place(pools: &Pools, who: Asker<'_>, asks: &Asks, address: IpAddr) -> 
     Some(format!("{address} is of pool {}, and pool {asked} is asked for", pool.name()))
 }
 
-/// True for IPv6, in the order of `ipFamilies`. An annotation may leave one of two.
-fn families(spec: Option<&ServiceSpec>, only_v6: Option<bool>) -> Result<Vec<bool>, Trouble> {
+/// True for IPv6, in the order of `ipFamilies`. An annotation may leave one of two. NAT64 makes an IPv6 address possible
+/// where `ipFamilies`, which is about the endpoints, has none.
+fn families(spec: Option<&ServiceSpec>, asks: &Asks) -> Result<Vec<bool>, Trouble> {
+    let is_nat64 = asks.nat64 == Some(true);
     let written = spec.and_then(|s| s.ip_families.as_ref()).filter(|f| !f.is_empty());
-    let Some(written) = written else { return Ok(vec![only_v6.unwrap_or(false)]) };
+    let Some(written) = written else { return Ok(vec![asks.v6.unwrap_or(is_nat64)]) };
     let mut families: Vec<bool> = written.iter().map(|family| family == "IPv6").collect();
-    if let Some(v6) = only_v6 {
+    if is_nat64 && !families.contains(&true) {
+        return Ok(vec![true]);
+    }
+    if let Some(v6) = asks.v6 {
         let needs_both =
             spec.and_then(|s| s.ip_family_policy.as_deref()) == Some("RequireDualStack");
         if needs_both || !families.contains(&v6) {

@@ -23,6 +23,8 @@ pub(super) struct Asks {
     pub(super) node_label: Option<String>,
     /// The backends see the VIP in place of the client.
     pub(super) full_nat: Option<bool>,
+    /// An IPv6 address for IPv4 endpoints.
+    pub(super) nat64: Option<bool>,
     /// Whether backends are asked whether they live.
     pub(super) health: Probing,
     /// Seconds.
@@ -62,6 +64,10 @@ impl Asks {
             asks.take_addresses("spec.loadBalancerIP", ip)?;
         }
         asks.health = probe.finish()?;
+        if asks.nat64 == Some(true) && asks.v6 == Some(false) {
+            let what = "loxilb.io/ipam asks for IPv4, and NAT64 is for an IPv6 address; take one of them off";
+            return Err(trouble("AnnotationContradiction", what));
+        }
         Ok(asks)
     }
 
@@ -77,11 +83,8 @@ impl Asks {
             "pool" => once(&mut self.pool, key, value.to_owned()),
             "idle-timeout" => once(&mut self.idle_timeout, key, number(key, value, 1..=604_800)?),
             "health" => once(&mut probe.kind, key, kind(key, value)?),
-            "full-nat" => match value {
-                "true" | "yes" => once(&mut self.full_nat, key, true),
-                "false" | "no" => once(&mut self.full_nat, key, false),
-                _ => Err(invalid(key, value, "true or false")),
-            },
+            "full-nat" => once(&mut self.full_nat, key, truth(key, value)?),
+            "nat64" => once(&mut self.nat64, key, truth(key, value)?),
             "endpoints" => match value {
                 "pods" => once(&mut self.endpoints, key, EndpointMode::Pods),
                 "nodes" => once(&mut self.endpoints, key, EndpointMode::Nodes),
@@ -105,6 +108,7 @@ impl Asks {
             ("timeout", _) => once(&mut self.idle_timeout, key, number(key, value, 1..=604_800)?),
             ("ipam", "ipv4" | "ip" | "ip4") => once(&mut self.v6, key, false),
             ("ipam", "ipv6" | "ip6" | "nat66") => once(&mut self.v6, key, true),
+            ("ipam", "ipv6to4" | "nat64") => once(&mut self.nat64, key, true),
             ("lbmode", "default") => once(&mut self.full_nat, key, false),
             ("lbmode", "fullnat" | "onearm" | "hostonearm") => once(&mut self.full_nat, key, true),
             ("usepodnetwork", _) => {
@@ -229,6 +233,14 @@ fn kind(key: &str, value: &str) -> Result<Kind, Trouble> {
     }
 }
 
+fn truth(key: &str, value: &str) -> Result<bool, Trouble> {
+    match value {
+        "true" | "yes" => Ok(true),
+        "false" | "no" => Ok(false),
+        _ => Err(invalid(key, value, "true or false")),
+    }
+}
+
 fn yes(key: &str, value: &str) -> Result<bool, Trouble> {
     match value {
         "yes" => Ok(true),
@@ -279,6 +291,8 @@ mod tests {
         for (ours, theirs) in [
             (json!({"sluice.dev/endpoints": "nodes"}), json!({"loxilb.io/usepodnetwork": "no"})),
             (json!({"sluice.dev/full-nat": "true"}), json!({"loxilb.io/lbmode": "onearm"})),
+            (json!({"sluice.dev/nat64": "true"}), json!({"loxilb.io/ipam": "nat64"})),
+            (json!({"sluice.dev/nat64": "true"}), json!({"loxilb.io/ipam": "ipv6to4"})),
             (
                 json!({"sluice.dev/health": "http:/up"}),
                 json!({"loxilb.io/probetype": "http", "loxilb.io/probereq": "up"}),
@@ -313,7 +327,16 @@ mod tests {
             (json!({"sluice.dev/adresses": "192.0.2.7"}), "UnsupportedAnnotation"),
             (json!({"loxilb.io/lbmode": "dsr"}), "UnsupportedAnnotation"),
             (json!({"loxilb.io/lbmode": "fullproxy"}), "UnsupportedAnnotation"),
-            (json!({"loxilb.io/ipam": "nat64"}), "UnsupportedAnnotation"),
+            (json!({"loxilb.io/ipam": "nat46"}), "UnsupportedAnnotation"),
+            (json!({"sluice.dev/nat64": "perhaps"}), "InvalidAnnotation"),
+            (
+                json!({"sluice.dev/nat64": "false", "loxilb.io/ipam": "nat64"}),
+                "AnnotationContradiction",
+            ),
+            (
+                json!({"sluice.dev/nat64": "true", "loxilb.io/ipam": "ipv4"}),
+                "AnnotationContradiction",
+            ),
             (json!({"loxilb.io/secondaryIPs": "192.0.2.9"}), "UnsupportedAnnotation"),
             (json!({"sluice.dev/secondary-addresses": "192.0.2.9"}), "UnsupportedAnnotation"),
             (json!({"loxilb.io/useproxyprotov2": "yes"}), "UnsupportedAnnotation"),

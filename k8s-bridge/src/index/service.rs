@@ -88,10 +88,14 @@ impl Index {
         let source_ranges = source_ranges(service)?;
         let mode = asks.endpoints.unwrap_or(self.settings.endpoints);
         let local = spec.external_traffic_policy.as_deref() == Some("Local");
-        if local && asks.full_nat == Some(true) {
-            let what = "full NAT hides the clients' addresses, and externalTrafficPolicy: Local is there to keep \
-                        them; take one of them off";
-            return Err(trouble("ClientAddressLost", what));
+        for (is_asked, name) in [(asks.full_nat, "full NAT"), (asks.nat64, "NAT64")] {
+            if local && is_asked == Some(true) {
+                let what = format!(
+                    "{name} hides the clients' addresses, and externalTrafficPolicy: Local is there to keep them; \
+                     take one of them off"
+                );
+                return Err(trouble("ClientAddressLost", what));
+            }
         }
         let ports = served_ports(spec, mode)?;
         let chosen = self.choose(name, service, &asks)?;
@@ -174,6 +178,7 @@ impl Index {
             source_ranges: common.source_ranges.clone(),
             affinity_seconds: common.affinity_seconds,
             full_nat: common.asks.full_nat.unwrap_or_default(),
+            nat64: common.asks.nat64.unwrap_or_default(),
             health: common.health.clone(),
             idle_timeout_seconds: common.asks.idle_timeout,
             route: common.route.clone(),
@@ -196,7 +201,7 @@ impl Index {
             node_label: common.asks.node_label.as_deref(),
         };
         let slices = self.slices.of(name);
-        match common.mode {
+        let mut backends = match common.mode {
             EndpointMode::Pods => endpoints::pods(slices, &self.nodes, wish),
             EndpointMode::Nodes => {
                 let number = node_port(port).unwrap_or_default();
@@ -205,7 +210,12 @@ impl Index {
                 let families = [false, true].into_iter().filter(|v6| has(*v6)).collect::<Vec<_>>();
                 endpoints::nodes(slices, &self.nodes, wish, (number, &families), common.local)
             }
+        };
+        if common.asks.nat64 == Some(true) {
+            // Those of IPv6 would only be probed, and have next hops looked for.
+            backends.retain(|backend| !backend.address.contains(':'));
         }
+        backends
     }
 }
 

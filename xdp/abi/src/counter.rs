@@ -1,6 +1,7 @@
 //! Counters. Each CPU has its own copy, at an index, in a plain array: looking it up needs no helper on any kernel.
 
 use crate::drop_reason::DropReason;
+use crate::handover::Handover;
 use crate::limits::GATE_BURST_TICKS;
 
 /// What one CPU moved for one backend. A cache line, so that CPUs do not disturb each other.
@@ -46,8 +47,10 @@ pub struct CpuState {
     pub icmp_gate: Gate,
     /// Where a number goes to be forgotten by the verifier; meaningless.
     pub scratch: u64,
+    /// For the program that translates this packet (NAT64).
+    pub handover: Handover,
     /// Zero.
-    pub reserved: [u64; 8],
+    pub reserved: [u64; 2],
     /// Packets dropped, by [`DropReason`].
     pub drops: [u64; DROP_SLOTS],
 }

@@ -40,10 +40,15 @@ drop_reasons! {
     Icmp = 8, "icmp";
     /// From a client outside the service's source ranges.
     SourceRange = 9, "source_range";
-    /// New flow under full NAT: every source port tried is taken, or the table of such flows is full.
+    /// New flow under full NAT or NAT64: every source port tried is taken, or the table of such flows is full.
     NatPorts = 10, "nat_ports";
-    /// New flow under full NAT that the flow table did not take: without an entry its replies would be lost.
+    /// New flow under full NAT or NAT64 that the flow table did not take: without an entry its replies would be lost.
     NatFlow = 11, "nat_flow";
+    /// Under NAT64 and not to be translated: a driver without room for the longer header, or a datagram without a sum
+    /// (RFC 768's zero) that contradicts its packet.
+    Untranslatable = 12, "untranslatable";
+    /// A reply under NAT64 that its longer header makes too big for the link. Answered, when it forbids fragmentation.
+    TooBig = 13, "too_big";
 }
 
 #[cfg(test)]

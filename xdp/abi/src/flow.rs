@@ -48,7 +48,7 @@ pub struct Flow {
     pub state: u32,
     /// Where the client's packets come from: the way back when routing knows none.
     pub last_hop: NextHop,
-    /// The source port its backend sees with the VIP as source; 0 when it sees the client itself.
+    /// The source port its backend sees, with the VIP or the source of NAT64; 0 when it sees the client itself.
     pub nat_port_be: u16,
     /// The list of source ranges that let the flow in; it is checked again when its service has another.
     pub source_list: u16,

@@ -15,6 +15,7 @@ pub mod counter;
 pub mod drop_reason;
 pub mod filter;
 pub mod flow;
+pub mod handover;
 pub mod hash;
 pub mod limits;
 pub mod names;
@@ -23,7 +24,7 @@ pub mod prefix;
 pub mod program;
 
 /// Changes whenever the meaning of any byte in a pinned map changes. A data plane of another version is not adopted.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// Fails to compile when a shared type grows, shrinks or gets implicit padding that changes its size.
 macro_rules! assert_size {

@@ -32,11 +32,22 @@ pub const MAX_PREFIXES: u32 = 65_536;
 /// client's next flow goes where its address hashes to, which without changes of backends is the same place.
 pub const MAX_AFFINITIES: u32 = 131_072;
 
-/// Flows under full NAT. These are the cluster's own clients; the table takes memory for what it holds only.
+/// Flows under full NAT and NAT64; the table takes memory for what it holds only, about 120 octets each.
 pub const MAX_NAT_FLOWS: u32 = 262_144;
 
-/// The lowest source port that full NAT gives.
+/// The lowest source port that full NAT and NAT64 give.
 pub const MIN_NAT_PORT: u16 = 1024;
+
+/// The highest source port that NAT64 gives. Above it begin those that Linux gives to the host's own connections
+/// (`net.ipv4.ip_local_port_range`), which have the same source address and, for health checks, the same destination.
+pub const MAX_NAT64_PORT: u16 = 32_767;
+
+/// The longest datagram whose sum is made where its sender made none: no frame that XDP takes in one piece is longer. A
+/// power of two less one, and so a mask.
+pub const MAX_SUMMED_BYTES: usize = 4095;
+
+/// TCP options looked through for the segment size of a SYN. It comes first from every stack in use.
+pub const MAX_TCP_OPTIONS: usize = 8;
 
 /// Source ports tried for one flow. With half of all ports towards one backend taken, one flow in 65,536 fails.
 pub const NAT_PORT_TRIES: u32 = 16;

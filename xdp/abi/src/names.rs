@@ -2,6 +2,8 @@
 
 /// The XDP program.
 pub const PROGRAM: &str = "sluice";
+/// The one it hands packets under NAT64 over to.
+pub const TRANSLATOR: &str = "translator";
 
 /// [`Control`](crate::program::Control), one entry.
 pub const CONTROL: &str = "CONTROL";
@@ -25,7 +27,7 @@ pub const ENDPOINTS: &str = "ENDPOINTS";
 pub const PREFIXES: &str = "PREFIXES";
 /// [`AffinityKey`](crate::affinity::AffinityKey) → [`Affinity`](crate::affinity::Affinity).
 pub const AFFINITIES: &str = "AFFINITIES";
-/// [`NatKey`](crate::nat::NatKey) → [`NatClient`](crate::nat::NatClient).
+/// [`NatKey`](crate::nat::NatKey) → [`FlowKey`](crate::flow::FlowKey).
 pub const NATS: &str = "NATS";
 /// Attached links: interface index → `u32`, unused.
 pub const LINKS: &str = "LINKS";
@@ -41,11 +43,13 @@ pub const CPUS: &str = "CPUS";
 pub const TRAFFIC: &str = "TRAFFIC";
 /// Service identifier → [`Traffic`](crate::counter::Traffic) of backends it no longer has; user space's own.
 pub const RETIRED: &str = "RETIRED";
+/// Programs to hand packets over to: [`TRANSLATOR`] alone, at 0.
+pub const SUCCESSORS: &str = "SUCCESSORS";
 
 /// Every map, in no order.
-pub const MAPS: [&str; 19] = [
+pub const MAPS: [&str; 20] = [
     CONTROL, FILTER, VIPS, SERVICES, FRONTENDS, TABLES, BACKENDS, NEXT_HOPS, ENDPOINTS, PREFIXES,
-    AFFINITIES, NATS, LINKS, FLOWS, CACHE_V4, CACHE_V6, CPUS, TRAFFIC, RETIRED,
+    AFFINITIES, NATS, LINKS, FLOWS, CACHE_V4, CACHE_V6, CPUS, TRAFFIC, RETIRED, SUCCESSORS,
 ];
 
 /// A constant of the program: slots in one CPU's IPv4 cache, a power of two. The IPv6 cache has half as many.

@@ -17,8 +17,10 @@ pub struct Control {
     pub new_flows_per_tick: u32,
     /// ICMP errors per CPU and tick.
     pub icmp_errors_per_tick: u32,
+    /// The IPv4 address that clients of an IPv6 VIP have towards IPv4 backends, as it lies in a packet; 0 is none.
+    pub nat64_source: u32,
     /// Zero.
-    pub reserved: [u32; 3],
+    pub reserved: [u32; 2],
 }
 crate::assert_size!(Control = 32);
 

@@ -18,6 +18,7 @@ use crate::lists::contains;
 use crate::maps::{BACKENDS, FLOWS, NEXT_HOPS, SERVICES, TABLES, TRAFFIC, VIPS};
 use crate::memory::load;
 use crate::nat;
+use crate::nat64;
 use crate::packet::{FIN, Kind, Packet, RST, SYN, TCP};
 use crate::reject::reject;
 use crate::rewrite::send;
@@ -49,7 +50,12 @@ pub fn to_vip(cpu: &Cpu, packet: &Packet, key: &CacheKey) -> Option<u32> {
     let now_ns = unsafe { bpf_ktime_get_coarse_ns() };
     // SAFETY: the element stays allocated for the run; torn updates by another CPU cost at worst a new choice.
     let flow = FLOWS.get_ptr_mut(&flow_key).map(|flow| unsafe { &mut *flow });
-    let standing = flow.and_then(|flow| Some((chosen(packet, flow, now_ns)?, flow)));
+    let standing = flow.and_then(|flow| {
+        let (id, backend) = chosen(packet, flow, now_ns)?;
+        let port_be = flow.nat_port_be;
+        let stands = port_be == 0 || nat::renew(cpu, &flow_key, backend, port_be);
+        if stands { Some(((id, backend), flow)) } else { None }
+    });
     let let_in_by = standing.as_ref().map_or(NO_LIST, |(_, flow)| flow.source_list);
     if service.source_list != NO_LIST
         && service.source_list != let_in_by
@@ -66,9 +72,6 @@ pub fn to_vip(cpu: &Cpu, packet: &Packet, key: &CacheKey) -> Option<u32> {
     };
     flow.source_list = service.source_list;
     touch(packet, flow, now_ns);
-    if flow.nat_port_be != 0 {
-        nat::renew(&flow_key, backend, flow.nat_port_be);
-    }
     let is_kept = flow.state != FlowState::Closing as u32;
     let way = Way { id, backend, nat_port_be: flow.nat_port_be, is_kept };
     Some(to_backend(cpu, packet, key, &way))
@@ -78,7 +81,7 @@ pub fn to_vip(cpu: &Cpu, packet: &Packet, key: &CacheKey) -> Option<u32> {
 struct Way<'a> {
     id: u32,
     backend: &'a Backend,
-    /// The source port under full NAT; 0 keeps the client's address and port.
+    /// The source port under full NAT and NAT64; 0 keeps the client's address and port.
     nat_port_be: u16,
     is_kept: bool,
 }
@@ -128,11 +131,13 @@ fn new_flow(
         cpu.state().gated_flows += 1;
     }
     let mut nat_port_be = 0;
-    if service.full_nat_list != NO_LIST && contains(service.full_nat_list, &flow_key.client) {
+    if nat::is_between_families(flow_key, backend)
+        || service.full_nat_list != NO_LIST && contains(service.full_nat_list, &flow_key.client)
+    {
         if !is_let_in {
             return cpu.drop(DropReason::NatFlow);
         }
-        match nat::claim(flow_key, backend, key.hash) {
+        match nat::claim(cpu, flow_key, backend, key.hash) {
             Some(port_be) => nat_port_be = port_be,
             None => return cpu.drop(DropReason::NatPorts),
         }
@@ -227,6 +232,9 @@ fn remember_reply(cpu: &Cpu, packet: &Packet, backend: &Backend, id: u32, next_h
 
 #[inline(always)]
 fn to_backend(cpu: &Cpu, packet: &Packet, key: &CacheKey, way: &Way<'_>) -> u32 {
+    if !packet.is_v4 && way.backend.address.is_v4() {
+        return nat64::to_backend(cpu, way.id, way.nat_port_be);
+    }
     let Some(next_hop) = NEXT_HOPS.get(way.id).filter(|hop| hop.link_index != 0) else {
         return cpu.drop(DropReason::NoNextHop);
     };

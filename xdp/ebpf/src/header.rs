@@ -1,5 +1,6 @@
 //! Headers of our own answers.
 
+use sluice_xdp_abi::address::Address;
 use sluice_xdp_abi::checksum::fold;
 use sluice_xdp_abi::hash::unpair;
 
@@ -8,7 +9,7 @@ use crate::packet::{ETH_LEN, ICMP, ICMPV6, IPV4_LEN, IPV6_LEN, Packet};
 
 /// RFC 1700's default TTL; what the kernel uses too.
 const TTL: u8 = 64;
-const DONT_FRAGMENT: u16 = 0x4000u16.to_be();
+pub const DONT_FRAGMENT: u16 = 0x4000u16.to_be();
 
 /// Six octets of destination and six of source change places.
 #[inline(always)]
@@ -56,25 +57,59 @@ pub unsafe fn write_answer_headers(
         store(data, swap_macs(macs));
         store(data + 12, ethertype.to_be());
         if packet.is_v4 {
-            store(l3, 0x0045u16);
-            store(l3 + 2, (IPV4_LEN as u16 + payload_len).to_be());
-            store(l3 + 4, 0u16);
-            store(l3 + 6, DONT_FRAGMENT);
-            store(l3 + 8, TTL);
-            store(l3 + 9, protocol);
-            store(l3 + 10, 0u16);
-            store(l3 + 12, vip.last_word());
-            store(l3 + 16, client.last_word());
-            let sum: [u32; 5] = load(l3);
-            store(l3 + 10, !fold(total(&sum)));
+            let addresses = [vip.last_word(), client.last_word()];
+            write_ipv4(l3, &Fields { class: 0, ttl: TTL, protocol, payload_len }, addresses);
         } else {
-            store(l3, 0x60u32);
-            store(l3 + 4, payload_len.to_be());
-            store(l3 + 6, protocol);
-            store(l3 + 7, TTL);
-            store(l3 + 8, vip);
-            store(l3 + 24, client);
+            let addresses = [vip, client];
+            write_ipv6(l3, &Fields { class: 0, ttl: TTL, protocol, payload_len }, addresses);
         }
+    }
+}
+
+/// What headers of both families say.
+pub struct Fields {
+    /// Type of service, or traffic class.
+    pub class: u8,
+    pub ttl: u8,
+    pub protocol: u8,
+    pub payload_len: u16,
+}
+
+/// Writes 20 octets: source and destination, no options, not to be fragmented and so without identification (RFC 6864).
+///
+/// # Safety
+/// As [`store`].
+#[inline(always)]
+pub unsafe fn write_ipv4(l3: usize, fields: &Fields, addresses: [u32; 2]) {
+    // SAFETY: by the caller's comparison.
+    unsafe {
+        store(l3, u16::from_ne_bytes([0x45, fields.class]));
+        store(l3 + 2, (IPV4_LEN as u16 + fields.payload_len).to_be());
+        store(l3 + 4, 0u16);
+        store(l3 + 6, DONT_FRAGMENT);
+        store(l3 + 8, fields.ttl);
+        store(l3 + 9, fields.protocol);
+        store(l3 + 10, 0u16);
+        store(l3 + 12, addresses);
+        let sum: [u32; 5] = load(l3);
+        store(l3 + 10, !fold(total(&sum)));
+    }
+}
+
+/// Writes 40 octets: source and destination, no extension headers, no flow label.
+///
+/// # Safety
+/// As [`store`].
+#[inline(always)]
+pub unsafe fn write_ipv6(l3: usize, fields: &Fields, addresses: [Address; 2]) {
+    let version_and_class = 6 << 28 | u32::from(fields.class) << 20;
+    // SAFETY: by the caller's comparison.
+    unsafe {
+        store(l3, version_and_class.to_be());
+        store(l3 + 4, fields.payload_len.to_be());
+        store(l3 + 6, fields.protocol);
+        store(l3 + 7, fields.ttl);
+        store(l3 + 8, addresses);
     }
 }
 

@@ -3,7 +3,8 @@
 //! A packet of a known flow costs one look into the CPU's cache (`cache`), a rewrite and a transmission (`rewrite`). A
 //! miss goes to the flow table and, for a new flow, to the service and its Maglev table (`forward`), where the client may
 //! be refused (`lists`), bound to its last backend (`affinity`) or given another source (`nat`); or it finds its flow from
-//! the backend's side (`reply`). For an owned VIP the kernel's stack never answers: what is not balanced is
+//! the backend's side (`reply`). Between an IPv6 VIP and an IPv4 backend the packet is handed over to a second program (`nat64`,
+//! `translate`). For an owned VIP the kernel's stack never answers: what is not balanced is
 //! refused, answered or dropped here (`reject`, `unreachable`, `echo`). Everything else is the kernel's.
 //!
 //! Everything is inlined: a call costs as much as three map lookups.
@@ -17,6 +18,7 @@
 mod affinity;
 mod cache;
 mod cpu;
+mod datagram_sum;
 mod echo;
 mod forward;
 mod header;
@@ -24,13 +26,16 @@ mod lists;
 mod maps;
 mod memory;
 mod nat;
+mod nat64;
 mod packet;
 mod reject;
 mod reply;
 mod rewrite;
+mod segment_size;
+mod translate;
 mod unreachable;
 
-use aya_ebpf::bindings::xdp_action::XDP_PASS;
+use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use sluice_xdp_abi::filter::position;
@@ -41,7 +46,9 @@ use crate::cpu::Cpu;
 use crate::maps::FILTER;
 use crate::packet::{FIN, Kind, Packet, RST, SYN, parse};
 
+// Not even these are calls: a tail call from within one is not everywhere to be had.
 #[xdp]
+#[inline(always)]
 pub fn sluice(context: XdpContext) -> u32 {
     match Cpu::enter(&context) {
         Some(cpu) => run(&cpu),
@@ -78,6 +85,16 @@ fn run(cpu: &Cpu) -> u32 {
         return action;
     }
     cpu.pass(packet.len())
+}
+
+/// Where [`sluice`] hands packets under NAT64 over to.
+#[xdp]
+#[inline(always)]
+pub fn translator(context: XdpContext) -> u32 {
+    match Cpu::enter(&context) {
+        Some(cpu) => translate::run(&cpu),
+        None => XDP_DROP,
+    }
 }
 
 /// Whether the destination may be a VIP, and the source a backend.

@@ -3,7 +3,7 @@
 //! Sizes that depend on the machine or on the configuration (`FLOWS`, `CACHE_*`, `CPUS`, `TRAFFIC`) are set by the loader.
 
 use aya_ebpf::Global;
-use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, LruHashMap};
+use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, LruHashMap, ProgramArray};
 use aya_ebpf::macros::btf_map;
 use sluice_xdp_abi::address::Address;
 use sluice_xdp_abi::affinity::{Affinity, AffinityKey};
@@ -14,7 +14,7 @@ use sluice_xdp_abi::limits::{
     DEFAULT_MAX_FLOWS, MAX_AFFINITIES, MAX_BACKENDS, MAX_LINKS, MAX_NAT_FLOWS, MAX_PREFIXES,
     MAX_SERVICES, MAX_TABLES, MAX_VIPS, MIN_CACHE_SLOTS,
 };
-use sluice_xdp_abi::nat::{NatClient, NatKey};
+use sluice_xdp_abi::nat::NatKey;
 use sluice_xdp_abi::prefix::PrefixKey;
 use sluice_xdp_abi::program::{
     Backend, Control, Endpoint, EndpointKey, MaglevTable, Service, ServiceKey,
@@ -57,8 +57,7 @@ pub static PREFIXES: LpmTrie<PrefixKey, u32, { MAX_PREFIXES as usize }> = LpmTri
 pub static AFFINITIES: LruHashMap<AffinityKey, Affinity, { MAX_AFFINITIES as usize }> =
     LruHashMap::new();
 #[btf_map]
-pub static NATS: HashMap<NatKey, NatClient, { MAX_NAT_FLOWS as usize }, NO_PREALLOC> =
-    HashMap::new();
+pub static NATS: HashMap<NatKey, FlowKey, { MAX_NAT_FLOWS as usize }, NO_PREALLOC> = HashMap::new();
 #[btf_map]
 pub static LINKS: HashMap<u32, u32, { MAX_LINKS as usize }, NO_PREALLOC> = HashMap::new();
 #[btf_map]
@@ -73,3 +72,5 @@ pub static CPUS: Array<CpuState, 1, ALIGNED> = Array::new();
 pub static TRAFFIC: Array<Traffic, { MAX_BACKENDS as usize }, ALIGNED> = Array::new();
 #[btf_map]
 pub static RETIRED: Array<Traffic, { MAX_SERVICES as usize }> = Array::new();
+#[btf_map]
+pub static SUCCESSORS: ProgramArray<1> = ProgramArray::new();

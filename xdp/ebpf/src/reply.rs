@@ -7,13 +7,14 @@ use sluice_xdp_abi::drop_reason::DropReason;
 use sluice_xdp_abi::flow::{Direction, Flow, FlowKey, FlowState, NextHop};
 use sluice_xdp_abi::hash::unpair;
 use sluice_xdp_abi::limits::MAX_SERVICES_PER_ENDPOINT;
-use sluice_xdp_abi::nat::NatKey;
 use sluice_xdp_abi::program::{EndpointKey, ServiceKey};
 
 use crate::cache::{CacheKey, Rewrite};
 use crate::cpu::Cpu;
 use crate::header::swap_macs;
-use crate::maps::{BACKENDS, ENDPOINTS, FLOWS, FRONTENDS, LINKS, NATS};
+use crate::maps::{BACKENDS, ENDPOINTS, FLOWS, FRONTENDS, LINKS};
+use crate::nat;
+use crate::nat64;
 use crate::packet::{FIN, Packet, RST};
 use crate::rewrite::send;
 
@@ -21,55 +22,42 @@ const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 
 /// A flow found from the backend's side.
-struct Found {
-    flow: &'static mut Flow,
-    client: Address,
-    vip: Address,
-    client_port_be: u16,
-    vip_port_be: u16,
+pub struct Found {
+    pub flow: &'static mut Flow,
+    pub client: Address,
+    pub vip: Address,
+    pub client_port_be: u16,
+    pub vip_port_be: u16,
 }
 
 /// Decides over a packet whose source may be a backend; `None` when it belongs to no flow of ours.
 #[inline(always)]
 pub fn from_backend(cpu: &Cpu, packet: &Packet, key: &CacheKey, is_to_vip: bool) -> Option<u32> {
-    let translated = if is_to_vip { translated(packet) } else { None };
-    let found = match translated {
+    let is_to_nat64 = nat64::is_to_source(cpu, packet);
+    let owner = if is_to_vip || is_to_nat64 { nat::owner(packet) } else { None };
+    if is_to_nat64 && let Some(owner) = owner {
+        return Some(nat64::to_client(cpu, owner));
+    }
+    let found = match owner.and_then(|owner| translated(packet, owner)) {
         Some(found) => found,
         None => plain(packet)?,
     };
     Some(to_client(cpu, packet, key, found))
 }
 
-/// The flow of a reply under full NAT, which is for the VIP and the source port the flow was given.
+/// The flow of a reply for a source port that a flow was given.
 #[inline(always)]
-fn translated(packet: &Packet) -> Option<Found> {
-    let source = unpair(&packet.source);
-    let vip = unpair(&packet.destination);
-    let nat_key = NatKey {
-        backend: source,
-        vip,
-        backend_port_be: packet.source_port_be(),
-        port_be: packet.destination_port_be(),
-        protocol: u32::from(packet.protocol),
-    };
-    // SAFETY: an element's value is never changed in place.
-    let owner = unsafe { NATS.get(&nat_key) }?;
-    let flow_key = FlowKey {
-        client: owner.client,
-        vip,
-        client_port_be: owner.client_port_be,
-        vip_port_be: owner.vip_port_be,
-        protocol: u32::from(packet.protocol),
-    };
+pub fn translated(packet: &Packet, owner: &FlowKey) -> Option<Found> {
+    let flow_key = *owner;
     // SAFETY: as in `forward`.
     let flow = unsafe { &mut *FLOWS.get_ptr_mut(&flow_key)? };
     // A flow that was chosen again has another port or backend; this is a late packet of the old one.
     let is_its = flow.nat_port_be == packet.destination_port_be()
-        && is_from(flow, &source, packet.source_port_be());
+        && is_from(flow, &unpair(&packet.source), packet.source_port_be());
     if !is_its {
         return None;
     }
-    let FlowKey { client, client_port_be, vip_port_be, .. } = flow_key;
+    let FlowKey { client, vip, client_port_be, vip_port_be, .. } = flow_key;
     Some(Found { flow, client, vip, client_port_be, vip_port_be })
 }
 
@@ -142,12 +130,9 @@ fn is_from(flow: &Flow, source: &Address, source_port_be: u16) -> bool {
 #[inline(always)]
 fn to_client(cpu: &Cpu, packet: &Packet, key: &CacheKey, found: Found) -> u32 {
     let Found { flow, client, vip, client_port_be, vip_port_be } = found;
-    // SAFETY: a plain helper call.
-    flow.last_seen_ns = unsafe { bpf_ktime_get_coarse_ns() };
-    if packet.tcp_flags & (FIN | RST) != 0 {
-        flow.state = FlowState::Closing as u32;
-    }
-    let next_hop = route(cpu, packet, &vip, &client).unwrap_or(flow.last_hop);
+    touch(packet, flow);
+    let next_hop =
+        route(cpu, packet.protocol, packet.is_v4, &vip, &client).unwrap_or(flow.last_hop);
     let rewrite = Rewrite {
         direction: Direction::ToClient,
         source: vip,
@@ -164,15 +149,30 @@ fn to_client(cpu: &Cpu, packet: &Packet, key: &CacheKey, found: Found) -> u32 {
     }
 }
 
+#[inline(always)]
+pub fn touch(packet: &Packet, flow: &mut Flow) {
+    // SAFETY: a plain helper call.
+    flow.last_seen_ns = unsafe { bpf_ktime_get_coarse_ns() };
+    if packet.tcp_flags & (FIN | RST) != 0 {
+        flow.state = FlowState::Closing as u32;
+    }
+}
+
 /// The kernel's way from the VIP to the client, when it knows one over a link we are attached to. Elsewhere a driver
 /// may not take our frames.
 #[inline(always)]
-fn route(cpu: &Cpu, packet: &Packet, vip: &Address, client: &Address) -> Option<NextHop> {
+pub fn route(
+    cpu: &Cpu,
+    protocol: u8,
+    is_v4: bool,
+    vip: &Address,
+    client: &Address,
+) -> Option<NextHop> {
     // SAFETY: all zeroes is a valid value of this plain C structure.
     let mut parameters: FibParameters = unsafe { core::mem::zeroed() };
     parameters.ifindex = cpu.ingress();
-    parameters.l4_protocol = packet.protocol;
-    if packet.is_v4 {
+    parameters.l4_protocol = protocol;
+    if is_v4 {
         parameters.family = AF_INET;
         parameters.__bindgen_anon_3.ipv4_src = vip.last_word();
         parameters.__bindgen_anon_4.ipv4_dst = client.last_word();

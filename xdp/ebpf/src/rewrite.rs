@@ -66,10 +66,10 @@ fn send_v6(cpu: &Cpu, packet: &Packet, entry: &CacheEntryV6) -> u32 {
 /// What both families share: transport header, counters, MACs, the way out.
 #[inline(always)]
 fn finish(cpu: &Cpu, packet: &Packet, action: &Action) -> u32 {
-    if !transport(packet, action) {
+    if !transport(packet.l4, packet.end, packet.protocol, action.ports, action.l4_delta) {
         return cpu.drop(DropReason::Malformed);
     }
-    count(packet, action);
+    count(action.traffic_index, action.direction == TO_BACKEND, packet.len());
     // SAFETY: the first 34 octets are in the frame since `parse`.
     unsafe { store(packet.data, action.next_hop.macs) };
     out(cpu, action.next_hop.link_index)
@@ -77,20 +77,19 @@ fn finish(cpu: &Cpu, packet: &Packet, action: &Action) -> u32 {
 
 /// Ports and sum of the transport header; false when it does not fit, which `parse` has excluded.
 #[inline(always)]
-fn transport(packet: &Packet, action: &Action) -> bool {
-    let l4 = packet.l4;
-    if packet.protocol == TCP {
-        if l4 + TCP_LEN > packet.end {
+pub fn transport(l4: usize, end: usize, protocol: u8, ports: u32, l4_delta: u16) -> bool {
+    if protocol == TCP {
+        if l4 + TCP_LEN > end {
             return false;
         }
         // SAFETY: compared above.
         unsafe {
             let sum: u16 = load(l4 + 16);
-            store(l4 + 16, update(sum, action.l4_delta));
-            store(l4, action.ports);
+            store(l4 + 16, update(sum, l4_delta));
+            store(l4, ports);
         }
     } else {
-        if l4 + UDP_LEN > packet.end {
+        if l4 + UDP_LEN > end {
             return false;
         }
         // SAFETY: compared above.
@@ -98,33 +97,33 @@ fn transport(packet: &Packet, action: &Action) -> bool {
             let sum: u16 = load(l4 + 6);
             // RFC 768: zero means the sender made no sum, and a sum that comes out as zero is sent as all ones.
             if sum != 0 {
-                let sum = update(sum, action.l4_delta);
+                let sum = update(sum, l4_delta);
                 store(l4 + 6, if sum == 0 { 0xffff } else { sum });
             }
-            store(l4, action.ports);
+            store(l4, ports);
         }
     }
     true
 }
 
 #[inline(always)]
-fn count(packet: &Packet, action: &Action) {
-    if let Some(traffic) = TRAFFIC.get_ptr_mut(action.traffic_index) {
+pub fn count(traffic_index: u32, is_to_backend: bool, len: u64) {
+    if let Some(traffic) = TRAFFIC.get_ptr_mut(traffic_index) {
         // SAFETY: this CPU's own element.
         let traffic = unsafe { &mut *traffic };
-        if action.direction == TO_BACKEND {
+        if is_to_backend {
             traffic.to_backend_packets += 1;
-            traffic.to_backend_bytes += packet.len();
+            traffic.to_backend_bytes += len;
         } else {
             traffic.to_client_packets += 1;
-            traffic.to_client_bytes += packet.len();
+            traffic.to_client_bytes += len;
         }
     }
 }
 
 /// Transmits where the packet came from, else redirects.
 #[inline(always)]
-fn out(cpu: &Cpu, link_index: u32) -> u32 {
+pub fn out(cpu: &Cpu, link_index: u32) -> u32 {
     if link_index == cpu.ingress() {
         return XDP_TX;
     }

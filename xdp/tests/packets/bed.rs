@@ -1,7 +1,7 @@
 //! The real program, loaded by the real loader, in namespaces that only the calling test sees.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -28,6 +28,8 @@ pub const OTHER_LINK: u32 = 77;
 
 pub const VIP4: &str = "203.0.113.10";
 pub const VIP6: &str = "2001:db8:113::10";
+/// What IPv4 backends see of IPv6 clients.
+pub const NAT64_SOURCE: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
 
 /// Where `Control` has its limit of ICMP errors.
 const ICMP_ERRORS_PER_TICK_WORD: usize =
@@ -111,7 +113,12 @@ pub fn next_hop(backend: IpAddr) -> NextHop {
 }
 
 pub fn options(pin_dir: &Path) -> Options {
-    Options { pin_dir: pin_dir.to_owned(), max_flows: 65536, attach: AttachPolicy::Native }
+    Options {
+        pin_dir: pin_dir.to_owned(),
+        max_flows: 65536,
+        attach: AttachPolicy::Native,
+        nat64_source: Some(NAT64_SOURCE),
+    }
 }
 
 pub fn program(backends: &[(&str, u16)]) -> Program {
@@ -223,8 +230,8 @@ impl Bed {
         self.plane.flush_cache().unwrap();
     }
 
-    /// The pinned source ports of full NAT.
-    fn ports(&self) -> HashMap<MapData, [u32; 10], [u32; 5]> {
+    /// The pinned source ports of full NAT and NAT64.
+    fn ports(&self) -> HashMap<MapData, [u32; 10], [u32; 10]> {
         let map = MapData::from_pin(self.pin_dir().join(names::NATS)).unwrap();
         Map::HashMap(map).try_into().unwrap()
     }
@@ -241,8 +248,8 @@ impl Bed {
         keys.iter().for_each(|key| ports.remove(key).unwrap());
     }
 
-    /// Takes every source port of a VIP towards a backend, for a client that does not exist. IPv4 only.
-    pub fn take_all_ports(&self, backend: (IpAddr, u16), vip: IpAddr, protocol: u32) {
+    /// Takes every source port of a source (the VIP, or that of NAT64) towards a backend, for a client that does not exist.
+    pub fn take_all_ports(&self, backend: (IpAddr, u16), source: IpAddr, protocol: u32) {
         let mut ports = self.ports();
         let words = |ip: IpAddr| match ip {
             IpAddr::V4(v4) => Address::v4(v4.octets()).words,
@@ -250,8 +257,8 @@ impl Bed {
         };
         for port in sluice_xdp_abi::limits::MIN_NAT_PORT..=u16::MAX {
             let both = u32::from(backend.1.to_be()) | u32::from(port.to_be()) << 16;
-            let key = [&words(backend.0)[..], &words(vip), &[both, protocol]].concat();
-            ports.insert(<[u32; 10]>::try_from(key).unwrap(), [0; 5], 0).unwrap();
+            let key = [&words(backend.0)[..], &words(source), &[both, protocol]].concat();
+            ports.insert(<[u32; 10]>::try_from(key).unwrap(), [0; 10], 0).unwrap();
         }
     }
 

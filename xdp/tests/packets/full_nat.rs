@@ -44,7 +44,7 @@ fn back(reply: &Packet, first: &Packet, client: End, vip: End) -> Packet {
 }
 
 /// Who a forwarded frame claims to be from.
-fn source(frame: &[u8]) -> SocketAddr {
+pub fn source(frame: &[u8]) -> SocketAddr {
     let port = |at: usize| u16::from_be_bytes([frame[at], frame[at + 1]]);
     if frame[12..14] == [0x08, 0x00] {
         let octets: [u8; 4] = frame[26..30].try_into().unwrap();
@@ -318,6 +318,24 @@ fn a_lost_way_back_is_renewed() {
     assert_eq!(bed.send(&first).verdict, Verdict::Tx);
     let reply = Packet::tcp(backend, (vip.0, client.1), SYN | ACK);
     check(&bed, &[("back", reply.clone(), Want::Tx(back(&reply, &first, client, vip)))]);
+}
+
+/// A port that another flow has taken meanwhile is not shared: whoever comes back gets another one.
+#[test]
+fn a_lost_port_that_is_taken_is_replaced() {
+    let mut bed = Bed::new();
+    let frontend = tcp(VIP4, 80);
+    let vip = vip(&frontend);
+    bed.serve(frontend, &translated(&[("10.1.0.11:8080", 1)], &CLUSTER));
+    let first = Packet::tcp(end("10.2.0.7:40001"), vip, SYN);
+    let other = Packet::tcp(end("10.2.0.8:40001"), vip, SYN);
+    assert_eq!(source(&bed.send(&first).bytes).port(), 40_001);
+    bed.forget_ports();
+    assert_eq!(source(&bed.send(&other).bytes).port(), 40_001);
+    let port = source(&bed.send(&first).bytes).port();
+    assert_ne!(port, 40_001);
+    assert_eq!(source(&bed.send(&first).bytes).port(), port, "and keeps it");
+    assert_eq!(source(&bed.send(&other).bytes).port(), 40_001);
 }
 
 /// With every port taken the flow is dropped and counted; ports of nobody are free after a sweep.

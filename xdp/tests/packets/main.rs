@@ -20,6 +20,7 @@ mod change;
 mod forward;
 mod full_nat;
 mod malformed;
+mod nat64;
 mod random;
 mod refuse;
 mod return_path;

@@ -3,14 +3,27 @@
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 
-use crate::bed::{VIP4, VIP6, Verdict, address, end};
+use crate::bed::{Bed, NAT64_SOURCE, VIP4, VIP6, Verdict, address, end, program, tcp, udp};
 use crate::forward::{BACKEND4_TCP, BACKEND6_TCP, CLIENT4, CLIENT6, VIP4_TCP, VIP6_TCP, standard};
+use crate::full_nat::source;
 use crate::wire::{ACK, Body, Fragment, ICMPV6, Icmp, Packet, SYN, checksum};
 
 const CASES: u32 = 20_000;
 
+/// Where the VIP of IPv6 has an IPv4 backend.
+const NAT64_PORT: u16 = 64;
+
+/// Serves every way there is; returns the source port of a flow under NAT64.
+fn everything(bed: &mut Bed) -> u16 {
+    for frontend in [tcp(VIP6, NAT64_PORT), udp(VIP6, NAT64_PORT)] {
+        bed.serve(frontend, &program(&[(BACKEND4_TCP, 1)]));
+    }
+    let first = Packet::udp(end(CLIENT6), (address(VIP6), NAT64_PORT), b"x");
+    source(&bed.send(&first).bytes).port()
+}
+
 /// Valid packets of every kind, as bytes.
-fn seeds() -> Vec<Vec<u8>> {
+fn seeds(nat64_port: u16) -> Vec<Vec<u8>> {
     let echo = |from: &str, to: &str, kind| {
         let icmp = Icmp { kind, code: 0, rest: [0, 1, 0, 2], data: vec![3; 40] };
         Packet::new(address(from), address(to), Body::Icmp(icmp))
@@ -18,6 +31,7 @@ fn seeds() -> Vec<Vec<u8>> {
     let (c4, c6) = (end(CLIENT4), end(CLIENT6));
     let (v4, v6) = (end(VIP4_TCP), end(VIP6_TCP));
     let options = (60, vec![1, 4, 0, 0, 0, 0]);
+    let (nat64, us) = ((address(VIP6), NAT64_PORT), (NAT64_SOURCE.into(), nat64_port));
     let packets = [
         Packet::tcp(c4, v4, SYN),
         Packet::tcp(c6, v6, ACK),
@@ -35,12 +49,16 @@ fn seeds() -> Vec<Vec<u8>> {
         Packet::tcp(c4, v4, SYN).with(|p| p.vlans = vec![(0x88a8, 1), (0x8100, 2)]),
         Packet::udp(c6, end("[2001:db8:113::10]:53"), b"piece")
             .with(|p| p.fragment = Some(Fragment { offset: 8, more: true })),
+        Packet::tcp(c6, nat64, SYN).with(|p| p.tcp_mut().options = vec![1, 2, 4, 5, 0xb4, 0, 0, 0]),
+        Packet::udp(c6, nat64, b"six").with(|p| p.extensions = vec![(60, vec![1, 4, 0, 0, 0, 0])]),
+        Packet::udp(end(BACKEND4_TCP), us, b"four"),
+        Packet::udp(end(BACKEND4_TCP), us, b"four").with(|p| p.options = vec![1; 8]),
     ];
     packets.iter().map(Packet::bytes).collect()
 }
 
 /// A seed with some bytes replaced, then cut or extended.
-fn mutated() -> impl Strategy<Value = Vec<u8>> {
+fn mutated(seeds: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
     let changes = proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6);
     // Half of the changes aim at the headers' lengths, types and protocols.
     let aimed = proptest::collection::vec((12usize..60, any::<u8>()), 0..3);
@@ -49,7 +67,7 @@ fn mutated() -> impl Strategy<Value = Vec<u8>> {
         2 => any::<prop::sample::Index>().prop_map(Some),
     ];
     let tail = proptest::collection::vec(any::<u8>(), 0..64);
-    (prop::sample::select(seeds()), changes, aimed, length, tail).prop_map(
+    (prop::sample::select(seeds), changes, aimed, length, tail).prop_map(
         |(mut bytes, changes, aimed, length, tail)| {
             for (index, value) in changes {
                 let index = index.index(bytes.len());
@@ -129,10 +147,11 @@ fn is_sound(bytes: &[u8]) -> Option<bool> {
 
 #[test]
 fn no_packet_fails_or_leaks() {
-    let bed = standard();
+    let mut bed = standard();
+    let seeds = seeds(everything(&mut bed));
     let verdicts = std::cell::RefCell::new(std::collections::BTreeMap::new());
     let config = Config { cases: CASES, failure_persistence: None, ..Config::default() };
-    let result = TestRunner::new(config).run(&mutated(), |bytes| {
+    let result = TestRunner::new(config).run(&mutated(seeds), |bytes| {
         let ran = bed.send_bytes(&bytes);
         *verdicts.borrow_mut().entry(format!("{:?}", ran.verdict)).or_insert(0u32) += 1;
         let fail = |what| Err(TestCaseError::fail(format!("{what}: {:?}", ran.verdict)));

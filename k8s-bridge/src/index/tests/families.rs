@@ -62,12 +62,78 @@ fn an_annotation_may_ask_for_one_family() {
         (spec(&["IPv4"], "SingleStack"), "ip", "served", vec!["192.0.2.0"]),
         (spec(&["IPv4"], "SingleStack"), "nat66", "AddressFamilyMismatch", vec![]),
         (spec(&["IPv4", "IPv6"], "RequireDualStack"), "ip6", "AddressFamilyMismatch", vec![]),
-        (spec(&["IPv6"], "SingleStack"), "ipv6to4", "UnsupportedAnnotation", vec![]),
+        (spec(&["IPv4"], "SingleStack"), "nat64", "served", vec!["2001:db8::"]),
+        (spec(&["IPv6"], "SingleStack"), "ipv6to4", "served", vec!["2001:db8::"]),
     ] {
         let asks = json!({"annotations": {"loxilb.io/ipam": ipam}});
         let (i, changes) = after([both(), shaped("a", &spec, &asks)]);
         assert_eq!(reason(&changes, "a"), answer, "{spec} {ipam}");
         assert_eq!(vips(&i), wanted, "{spec} {ipam}");
+    }
+}
+
+fn nat64() -> serde_json::Value {
+    json!({"annotations": {"sluice.dev/nat64": "true"}})
+}
+
+fn slice_in(family: &str, address: &str) -> Object {
+    let o = json!({"metadata": {"name": family.to_lowercase(), "namespace": "d",
+            "labels": {"kubernetes.io/service-name": "a"}},
+        "addressType": family, "ports": [{"port": 8080}], "endpoints": [{"addresses": [address]}]});
+    Object::EndpointSlice(Box::new(serde_json::from_value(o).unwrap()))
+}
+
+#[test]
+fn nat64_gives_an_ipv6_address_to_ipv4_endpoints() {
+    let (v4, v6) = (slice_in("IPv4", "10.0.0.1"), slice_in("IPv6", "2001:db8:1::1"));
+    for (families, policy, wanted) in [
+        (&["IPv4"][..], "SingleStack", vec!["2001:db8::"]),
+        (&["IPv6"], "SingleStack", vec!["2001:db8::"]),
+        (&["IPv4", "IPv6"], "RequireDualStack", vec!["192.0.2.0", "2001:db8::"]),
+        (&[], "SingleStack", vec!["2001:db8::"]),
+    ] {
+        let service = shaped("a", &spec(families, policy), &nat64());
+        let (i, changes) = after([both(), service, v4.clone(), v6.clone()]);
+        assert_eq!(reason(&changes, "a"), "served", "{families:?}");
+        assert_eq!(vips(&i), wanted, "{families:?}");
+        assert_eq!(backends(&i), ["10.0.0.1:8080*1"], "{families:?}");
+        assert!(i.wanted().all(|w| w.nat64));
+    }
+}
+
+#[test]
+fn nat64_comes_and_goes_with_the_address() {
+    let single = spec(&["IPv4"], "SingleStack");
+    let endpoints = slice_in("IPv4", "10.0.0.1");
+    let (mut i, _) = after([both(), shaped("a", &single, &json!({})), endpoints]);
+    assert_eq!(vips(&i), ["192.0.2.0"]);
+    i.apply(shaped("a", &single, &nat64()));
+    assert!(i.drain().pools.is_empty(), "one is in use as before: the other is given back");
+    assert_eq!(vips(&i), ["2001:db8::"]);
+    i.apply(shaped("a", &single, &json!({})));
+    i.drain();
+    // Exclusive pools give what was given up longest ago.
+    assert_eq!(vips(&i), ["192.0.2.1"]);
+    assert!(i.wanted().all(|w| !w.nat64));
+}
+
+#[test]
+fn nat64_is_refused_with_a_reason() {
+    let single = |more: serde_json::Value| {
+        let mut spec = spec(&["IPv4"], "SingleStack");
+        for (key, value) in more.as_object().unwrap() {
+            spec[key] = value.clone();
+        }
+        spec
+    };
+    for (pool, spec, answer) in [
+        (both(), single(json!({"externalTrafficPolicy": "Local"})), "ClientAddressLost"),
+        (both(), single(json!({"loadBalancerIP": "192.0.2.2"})), "AddressFamilyMismatch"),
+        (pool("192.0.2.0/30"), single(json!({})), "NoPool"),
+        (both(), single(json!({"loadBalancerIP": "2001:db8::2"})), "served"),
+    ] {
+        let (_, changes) = after([pool, shaped("a", &spec, &nat64())]);
+        assert_eq!(reason(&changes, "a"), answer, "{spec}");
     }
 }
 

@@ -32,6 +32,7 @@ impl Device {
             pin_dir: pin_dir.to_owned(),
             max_flows: MAX_FLOWS,
             attach: AttachPolicy::Native,
+            nat64_source: None,
         };
         let plane = DataPlane::open(&options).context("opening the data plane")?;
         Ok(Self { plane, pin_dir: pin_dir.to_owned() })
