@@ -21,6 +21,7 @@ mod forward;
 mod full_nat;
 mod malformed;
 mod nat64;
+mod nat64_sizes;
 mod random;
 mod refuse;
 mod return_path;

@@ -15,14 +15,12 @@ use crate::forward::returned;
 use crate::full_nat::source;
 use crate::wire::{ACK, Body, FIN, Fragment, ICMP, Icmp, Packet, RST, SYN, TCP};
 
-const BACKEND: &str = "10.1.0.11:8080";
-const CLIENT: &str = "[2001:db8:77::7]:40001";
-/// Of the link that packets come from, in tests of sizes.
-const MTU: usize = 1500;
+pub const BACKEND: &str = "10.1.0.11:8080";
+pub const CLIENT: &str = "[2001:db8:77::7]:40001";
 
-type End = (IpAddr, u16);
+pub type End = (IpAddr, u16);
 
-fn vip(frontend: &Frontend) -> End {
+pub fn vip(frontend: &Frontend) -> End {
     (frontend.vip, frontend.port)
 }
 
@@ -34,7 +32,7 @@ fn packet(frontend: &Frontend, from: End, to: End, flags: u8) -> Packet {
 }
 
 /// A client's `packet` as a backend must see it: built anew as IPv4, with sums over all of it.
-fn as_v4(packet: &Packet, backend: End, port: u16) -> Packet {
+pub fn as_v4(packet: &Packet, backend: End, port: u16) -> Packet {
     let hop = next_hop(backend.0);
     packet.clone().with(|p| {
         p.set_source((NAT64_SOURCE.into(), port));
@@ -47,7 +45,7 @@ fn as_v4(packet: &Packet, backend: End, port: u16) -> Packet {
 }
 
 /// A backend's `reply` as the client must see it.
-fn as_v6(reply: &Packet, first: &Packet, client: End, vip: End) -> Packet {
+pub fn as_v6(reply: &Packet, first: &Packet, client: End, vip: End) -> Packet {
     returned(reply, vip, first).with(|p| {
         p.set_destination(client);
         p.options.clear();
@@ -55,14 +53,14 @@ fn as_v6(reply: &Packet, first: &Packet, client: End, vip: End) -> Packet {
 }
 
 /// A bed with one frontend and its only backend.
-fn bed(frontend: Frontend) -> Bed {
+pub fn bed(frontend: Frontend) -> Bed {
     let mut bed = Bed::new();
     bed.serve(frontend, &program(&[(BACKEND, 1)]));
     bed
 }
 
 /// Opens a flow; returns its source port.
-fn open(bed: &Bed, first: &Packet) -> u16 {
+pub fn open(bed: &Bed, first: &Packet) -> u16 {
     let ran = bed.send(first);
     assert_eq!(ran.verdict, Verdict::Tx, "not forwarded: {first:?}");
     let from = source(&ran.bytes);
@@ -288,87 +286,6 @@ fn datagrams_without_a_sum() {
     let before = bed.snapshot();
     assert_eq!(bed.send_bytes(&bytes).verdict, Verdict::Drop);
     assert_eq!(counted(&before, &bed.snapshot()), [("untranslatable", 1)]);
-}
-
-#[test]
-fn a_segment_size_is_lowered_to_what_fits_on_the_way_back() {
-    let frontend = tcp(VIP6, 80);
-    let bed = bed(frontend);
-    sh(&format!("ip link set lo mtu {MTU}"));
-    let (client, backend, vip) = (end(CLIENT), end(BACKEND), vip(&frontend));
-    let syn = |flags, options: &[u8]| {
-        Packet::tcp(client, vip, flags).with(|p| p.tcp_mut().options = options.to_vec())
-    };
-    let port = open(&bed, &syn(SYN, &[]));
-    let mut rows: Vec<Row> = Vec::new();
-    let [high, low] = (MTU as u16 - 60).to_be_bytes();
-    for (what, flags, before, after) in [
-        ("too large", SYN, vec![2, 4, 0x22, 0xec], vec![2, 4, high, low]),
-        ("as large as fits", SYN, vec![2, 4, high, low], vec![2, 4, high, low]),
-        ("one more", SYN, vec![2, 4, high, low + 1], vec![2, 4, high, low]),
-        ("smaller", SYN, vec![2, 4, 0x04, 0xc4], vec![2, 4, 0x04, 0xc4]),
-        (
-            "at an odd octet",
-            SYN,
-            vec![1, 2, 4, 0x22, 0xec, 1, 1, 1],
-            vec![1, 2, 4, high, low, 1, 1, 1],
-        ),
-        (
-            "behind others",
-            SYN,
-            vec![4, 2, 8, 10, 1, 2, 3, 4, 5, 6, 7, 8, 2, 4, 0xff, 0xff],
-            vec![4, 2, 8, 10, 1, 2, 3, 4, 5, 6, 7, 8, 2, 4, high, low],
-        ),
-        ("of another kind", SYN, vec![3, 4, 0xff, 0xff], vec![3, 4, 0xff, 0xff]),
-        ("of a wrong length", SYN, vec![2, 3, 0xff, 0], vec![2, 3, 0xff, 0]),
-        (
-            "an endless option",
-            SYN,
-            vec![8, 0, 2, 4, 0xff, 0xff, 0, 0],
-            vec![8, 0, 2, 4, 0xff, 0xff, 0, 0],
-        ),
-        (
-            "behind the end",
-            SYN,
-            vec![0, 0, 0, 0, 2, 4, 0xff, 0xff],
-            vec![0, 0, 0, 0, 2, 4, 0xff, 0xff],
-        ),
-        ("an option too long", SYN, vec![8, 255, 0, 0], vec![8, 255, 0, 0]),
-        ("not a SYN", ACK, vec![2, 4, 0xff, 0xff], vec![2, 4, 0xff, 0xff]),
-    ] {
-        let want = as_v4(&syn(flags, &after), backend, port);
-        rows.push((what, syn(flags, &before), Want::Tx(want)));
-    }
-    check(&bed, &rows);
-}
-
-/// The sender of what does not fit is told how much does; without the right to ask so, it is dropped.
-#[test]
-fn a_reply_that_does_not_fit_is_answered() {
-    let frontend = udp(VIP6, 53);
-    let bed = bed(frontend);
-    sh(&format!("ip link set lo mtu {MTU}"));
-    let (client, backend, vip) = (end(CLIENT), end(BACKEND), vip(&frontend));
-    let first = Packet::udp(client, vip, b"x");
-    let port = open(&bed, &first);
-    let us = (NAT64_SOURCE.into(), port);
-    let reply = |len: usize| Packet::udp(backend, us, &vec![7; len - 28]);
-    let (fits, not) = (reply(MTU - 20), reply(MTU - 19));
-    let [high, low] = (MTU as u16 - 20).to_be_bytes();
-    let quoted = not.ip_bytes()[..28].to_vec();
-    let icmp = Icmp { kind: 3, code: 4, rest: [0, 0, high, low], data: quoted };
-    let answer = Packet::new(us.0, backend.0, Body::Icmp(icmp)).with(|p| {
-        p.id = 0;
-        (p.source_mac, p.destination_mac) = (not.destination_mac, not.source_mac);
-    });
-    check(
-        &bed,
-        &[
-            ("fits", fits.clone(), Want::Tx(as_v6(&fits, &first, client, vip))),
-            ("does not", not.clone(), Want::Answer("too_big", answer)),
-            ("may be cut", not.with(|p| p.dont_fragment = false), Want::Drop("too_big")),
-        ],
-    );
 }
 
 #[test]
