@@ -120,15 +120,6 @@ impl Kind {
     }
 }
 
-/// Name of an object.
-#[must_use]
-pub fn name_of(meta: &ObjectMeta) -> ObjectName {
-    ObjectName {
-        namespace: meta.namespace.clone().unwrap_or_default(),
-        name: meta.name.clone().unwrap_or_default(),
-    }
-}
-
 /// Metadata of any object.
 #[must_use]
 pub fn metadata(object: &Object) -> &ObjectMeta {
@@ -215,7 +206,7 @@ impl Watcher {
         let mut stream = pin!(stream);
         let mut wait = MIN_BACKOFF;
         let read = |object: K| {
-            let name = name_of(object.meta());
+            let name = ObjectName::of(object.meta());
             wrap(object).map(slim).map_err(|why| (name, why))
         };
         while let Some(event) = stream.next().await {
@@ -232,7 +223,7 @@ impl Watcher {
                     }
                 }
                 Ok(watcher::Event::Delete(object)) => {
-                    Item::Delete(kind.named(name_of(object.meta())))
+                    Item::Delete(kind.named(ObjectName::of(object.meta())))
                 }
                 Ok(watcher::Event::InitDone) => {
                     wait = MIN_BACKOFF;
@@ -258,12 +249,8 @@ impl Watcher {
 /// Without what nobody here reads; a node's list of images alone is larger than a Service.
 fn slim(mut object: Object) -> Object {
     match &mut object {
-        Object::Service(o) => {
-            o.metadata.managed_fields = None;
-            if let Some(annotations) = &mut o.metadata.annotations {
-                annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
-            }
-        }
+        // The index does, since answers to writes come to it as well.
+        Object::Service(_) => {}
         Object::EndpointSlice(o) => {
             o.metadata.managed_fields = None;
             o.metadata.annotations = None;

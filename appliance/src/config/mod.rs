@@ -22,8 +22,8 @@ pub(crate) use check::check;
 pub(crate) use general::DataPlane;
 pub(crate) use pattern::Patterns;
 pub(crate) use report::ConfigError;
-pub(crate) use service::default_idle_timeout as idle_timeout;
-pub(crate) use values::{Community, community_of as community, spelled};
+pub(crate) use service::{KEPT, WEIGHT, default_idle_timeout as idle_timeout};
+pub(crate) use values::{Community, community_of as community, not_routed, spelled};
 
 use report::{Mistake, Report};
 use section::Section;

@@ -19,7 +19,7 @@ type Value<'a> = toml::de::DeValue<'a>;
 const MAX_NAME: usize = 160;
 
 /// Weights beyond a byte add no precision that a Maglev table of a few thousand entries could show.
-const WEIGHT: RangeInclusive<u16> = 0..=255;
+pub(crate) const WEIGHT: RangeInclusive<u16> = 0..=255;
 
 /// Connection tracking of other boxes keeps TCP flows for minutes to days; half an hour outlasts keep-alives.
 const TCP_IDLE: Duration = Duration::from_secs(30 * 60);
@@ -27,8 +27,9 @@ const TCP_IDLE: Duration = Duration::from_secs(30 * 60);
 /// UDP has no end; RFC 4787 §4.3 wants two minutes of a NAT for people, a balancer for servers needs less.
 const UDP_IDLE: Duration = Duration::from_secs(60);
 
-/// Longest affinity: a week, as of an idle flow; Kubernetes allows a day.
-const MAX_AFFINITY: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How long an idle flow may be kept, and the affinity of a client: up to a week; Kubernetes allows a day.
+pub(crate) const KEPT: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(7 * 24 * 3600);
 
 /// A service as it was written, with places.
 pub(super) struct Raw {
@@ -131,10 +132,10 @@ fn read(mut section: Section<'_, '_>, report: &mut Report) -> Raw {
     let policies = [("reject", NoBackend::Reject), ("drop", NoBackend::Drop)];
     let no_backend =
         section.or(report, "no-backend", NoBackend::default(), values::choice(&policies));
-    let idle = values::whole_seconds(Duration::from_secs(1)..=Duration::from_secs(7 * 24 * 3600));
+    let idle = values::whole_seconds(KEPT);
     let idle_timeout = section.optional(report, "idle-timeout", idle);
     let source_ranges = prefixes(&mut section, report, "source-ranges");
-    let sticky = values::whole_seconds(Duration::from_secs(1)..=MAX_AFFINITY);
+    let sticky = values::whole_seconds(KEPT);
     let affinity = section.optional(report, "affinity", sticky).map(Spanned::into_inner);
     let full_nat = prefixes(&mut section, report, "full-nat");
     let route = section.table(report, "route").map(|table| route(table, report));

@@ -143,20 +143,27 @@ pub(super) fn ipv6(value: &DeValue<'_>) -> Parsed<Ipv6Addr> {
 /// An address that packets can be sent to from another host.
 pub(super) fn unicast(value: &DeValue<'_>) -> Parsed<IpAddr> {
     let address = address(value)?;
+    match not_routed(address) {
+        None => Ok(address),
+        Some(wrong) => Err(format!("{address} {wrong}; write an address that is routed")),
+    }
+}
+
+/// Why no packets can be sent to an address from another host.
+pub(crate) fn not_routed(address: IpAddr) -> Option<&'static str> {
     let broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
     let link_local = matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
-    let wrong = if address.is_unspecified() {
-        "stands for no host"
+    if address.is_unspecified() {
+        Some("stands for no host")
     } else if address.is_loopback() {
-        "is a loopback address"
+        Some("is a loopback address")
     } else if address.is_multicast() || broadcast {
-        "stands for many hosts"
+        Some("stands for many hosts")
     } else if link_local {
-        "is link-local and needs an interface"
+        Some("is link-local and needs an interface")
     } else {
-        return Ok(address);
-    };
-    Err(format!("{address} {wrong}; write an address that is routed"))
+        None
+    }
 }
 
 /// As [`unicast`], IPv4 only.

@@ -3,7 +3,7 @@
 use super::App;
 use super::access::Caller;
 use super::problem::{self, Refused};
-use crate::ledger::{SharedLedger, SubmitError};
+use crate::ledger::{Accepted, Ledger, SharedLedger, SubmitError};
 use crate::sources::Refusal;
 use crate::status::SourceReports;
 use axum::body::Bytes;
@@ -85,7 +85,7 @@ async fn put(
         Err(refused) => return refused.answer(&uri),
     };
     let name = source.clone();
-    submit(app, source, uri, move |ledger| ledger.lock().put(&name, state).map(drop)).await
+    submit(app, source, uri, move |ledger| ledger.put(&name, state)).await
 }
 
 async fn patch(
@@ -101,7 +101,7 @@ async fn patch(
         Err(refused) => return refused.answer(&uri),
     };
     let name = source.clone();
-    submit(app, source, uri, move |ledger| ledger.lock().patch(&name, change).map(drop)).await
+    submit(app, source, uri, move |ledger| ledger.patch(&name, change)).await
 }
 
 async fn forget(
@@ -114,13 +114,10 @@ async fn forget(
         return refused.answer(&uri);
     }
     let name = source.clone();
-    let forgotten =
-        tokio::task::spawn_blocking(move || app.sources.ledger.lock().forget(&name)).await;
-    match forgotten {
-        Ok(Ok(true)) => StatusCode::NO_CONTENT.into_response(),
-        Ok(Ok(false)) => unknown(&source, &uri),
-        Ok(Err(error)) => refused(&error, &uri),
-        Err(error) => problem::answer(StatusCode::INTERNAL_SERVER_ERROR, &uri, error.to_string()),
+    match on_ledger(&app, move |ledger| ledger.forget(&name)).await {
+        Ok(true) => StatusCode::NO_CONTENT.into_response(),
+        Ok(false) => unknown(&source, &uri),
+        Err(refused) => refused.answer(&uri),
     }
 }
 
@@ -159,21 +156,27 @@ fn may_write(caller: &Caller, source: &str) -> Result<(), Refused> {
     Err(Refused::new(StatusCode::FORBIDDEN, detail))
 }
 
-/// Submits where a disk may be waited for, and answers with the report that shows it.
+/// Does what may wait for a disk.
+async fn on_ledger<T: Send + 'static>(
+    app: &App,
+    work: impl FnOnce(&mut Ledger) -> Result<T, SubmitError> + Send + 'static,
+) -> Result<T, Refused> {
+    let ledger = app.sources.ledger.clone();
+    match tokio::task::spawn_blocking(move || work(&mut ledger.lock())).await {
+        Ok(done) => done.map_err(refused),
+        Err(error) => Err(Refused::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
+    }
+}
+
+/// Submits a wish, and answers with the report that shows it.
 async fn submit(
     app: App,
     source: String,
     uri: Uri,
-    wish: impl FnOnce(&SharedLedger) -> Result<(), SubmitError> + Send + 'static,
+    wish: impl FnOnce(&mut Ledger) -> Result<Accepted, SubmitError> + Send + 'static,
 ) -> Response {
-    let ledger = app.sources.ledger.clone();
-    let accepted = tokio::task::spawn_blocking(move || wish(&ledger)).await;
-    match accepted {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => return refused(&error, &uri),
-        Err(error) => {
-            return problem::answer(StatusCode::INTERNAL_SERVER_ERROR, &uri, error.to_string());
-        }
+    if let Err(refused) = on_ledger(&app, wish).await {
+        return refused.answer(&uri);
     }
     let generation = app.sources.ledger.lock().generation(&source);
     let mut reports = app.sources.reports.clone();
@@ -193,19 +196,13 @@ async fn submit(
     }
 }
 
-fn refused(error: &SubmitError, uri: &Uri) -> Response {
-    let status = match error {
+fn refused(error: SubmitError) -> Refused {
+    let status = match &error {
         SubmitError::Refused(Refusal::Invalid(_)) => StatusCode::UNPROCESSABLE_ENTITY,
         SubmitError::Refused(_) => StatusCode::CONFLICT,
         SubmitError::Write { .. } => StatusCode::INSUFFICIENT_STORAGE,
     };
-    let mut detail = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(deeper) = cause {
-        detail = format!("{detail}: {deeper}");
-        cause = deeper.source();
-    }
-    problem::answer(status, uri, detail)
+    Refused::new(status, format!("{:#}", anyhow::Error::new(error)))
 }
 
 fn unknown(source: &str, uri: &Uri) -> Response {

@@ -1,6 +1,6 @@
 //! A bridge's words in the appliance's vocabulary, or a sentence that says what is wrong with them.
 
-use crate::config::{Community, community, idle_timeout};
+use crate::config::{Community, KEPT, WEIGHT, community, idle_timeout, not_routed};
 use ipnet::IpNet;
 use sluice_api::{WantedBackend, WantedHealth, WantedRoute, WantedService};
 use sluice_model::{
@@ -12,10 +12,6 @@ use std::time::Duration;
 
 /// Longest name: a source, and three names of Kubernetes with 63 characters each.
 const MAX_NAME: usize = 253;
-/// A week, as in the configuration file.
-const MAX_SECONDS: u32 = 7 * 24 * 3600;
-/// As in the configuration file.
-const MAX_WEIGHT: u16 = 255;
 
 /// What the rest of the source and the appliance have to do with its services.
 #[derive(Clone, Copy, Default)]
@@ -106,16 +102,8 @@ pub(super) fn prefixes(texts: &[String]) -> Result<Vec<IpNet>, String> {
 /// An IP address that packets can be sent to from another host.
 pub(crate) fn unicast(text: &str) -> Result<IpAddr, String> {
     let address: IpAddr = text.parse().map_err(|_| format!("{text:?} is not an IP address"))?;
-    let is_link_local = matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
-    let is_broadcast = address == IpAddr::V4(Ipv4Addr::BROADCAST);
     let is_mapped = matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
-    if address.is_unspecified()
-        || address.is_loopback()
-        || address.is_multicast()
-        || is_broadcast
-        || is_link_local
-        || is_mapped
-    {
+    if is_mapped || not_routed(address).is_some() {
         return Err(format!("{address} is not an address of one host that is routed"));
     }
     Ok(address)
@@ -131,8 +119,8 @@ fn backend(wanted: &WantedBackend) -> Result<Backend, String> {
     if wanted.port == 0 {
         return Err(format!("the port of the backend {ip} is 0"));
     }
-    if wanted.weight > MAX_WEIGHT {
-        return Err(format!("the weight of the backend {ip} is above {MAX_WEIGHT}"));
+    if !WEIGHT.contains(&wanted.weight) {
+        return Err(format!("the weight of the backend {ip} is above {}", WEIGHT.end()));
     }
     Ok(Backend { address: SocketAddr::new(ip, wanted.port), weight: wanted.weight })
 }
@@ -164,10 +152,12 @@ fn health(wanted: &WantedHealth) -> Result<HealthCheck, String> {
 }
 
 fn within_a_week(key: &str, seconds: u32) -> Result<Duration, String> {
-    match seconds {
-        1..=MAX_SECONDS => Ok(Duration::from_secs(seconds.into())),
-        _ => Err(format!("{key} is {seconds}; it goes from 1 to {MAX_SECONDS}")),
+    let duration = Duration::from_secs(seconds.into());
+    if KEPT.contains(&duration) {
+        return Ok(duration);
     }
+    let longest = KEPT.end().as_secs();
+    Err(format!("{key} is {seconds}; it goes from 1 to {longest}"))
 }
 
 fn route(wanted: &WantedRoute) -> Result<RouteAttributes, String> {

@@ -131,7 +131,9 @@ pub struct Changes {
 // === impl ObjectName ===
 
 impl ObjectName {
-    pub(super) fn of(meta: &ObjectMeta) -> Self {
+    /// The name of an object.
+    #[must_use]
+    pub fn of(meta: &ObjectMeta) -> Self {
         ObjectName {
             namespace: meta.namespace.clone().unwrap_or_default(),
             name: meta.name.clone().unwrap_or_default(),

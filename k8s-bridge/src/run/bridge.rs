@@ -13,7 +13,7 @@ use crate::status::objects::{self, Objects};
 use crate::status::reports::Reports;
 use crate::status::say::{self, Sayer};
 use crate::status::writer::Writer;
-use crate::watch::{Item, Kind, Seen, Watched, Watcher, metadata, name_of};
+use crate::watch::{Item, Kind, Seen, Watched, Watcher, metadata};
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use std::collections::{BTreeMap, BTreeSet};
@@ -144,7 +144,7 @@ impl Bridge {
         match watched.item {
             Item::Begin => watching.seen.begin(),
             Item::Apply(object) => {
-                watching.seen.apply(&name_of(metadata(&object)));
+                watching.seen.apply(&ObjectName::of(metadata(&object)));
                 self.apply(object);
             }
             Item::Unreadable(name, why) => {
@@ -152,7 +152,7 @@ impl Bridge {
                 tracing::warn!(kind = kind.as_str(), name = name.name, "unreadable: {why}");
             }
             Item::Delete(object) => {
-                watching.seen.delete(&name_of(metadata(&object)));
+                watching.seen.delete(&ObjectName::of(metadata(&object)));
                 self.delete(&object);
             }
             Item::Done => {
@@ -167,7 +167,7 @@ impl Bridge {
     pub(super) fn apply(&mut self, object: Object) {
         match &object {
             Object::Service(service) => {
-                let name = name_of(&service.metadata);
+                let name = ObjectName::of(&service.metadata);
                 if let Some(known) = self.index.service(&name) {
                     let same = known.metadata.uid == service.metadata.uid;
                     // The answer to a write overtakes the watch, which then still brings what was before.
@@ -191,7 +191,7 @@ impl Bridge {
     }
 
     fn delete(&mut self, object: &Object) {
-        let name = name_of(metadata(object));
+        let name = ObjectName::of(metadata(object));
         match object {
             Object::Service(_) => {
                 self.forget(&name);
@@ -346,18 +346,9 @@ impl Bridge {
                 let wanted = serve.wanted.iter().map(|wanted| (wanted.clone(), name.clone()));
                 self.owners.extend(wanted);
             }
-            match self.records.get_mut(&name) {
-                Some(record) => {
-                    let troubles = record.turn(outcome);
-                    self.say_troubles(&name, troubles);
-                }
-                None => {
-                    let mut record = Record::new(Outcome::Release);
-                    let troubles = record.turn(outcome);
-                    self.records.insert(name.clone(), record);
-                    self.say_troubles(&name, troubles);
-                }
-            }
+            let new = || Record::new(Outcome::Release);
+            let troubles = self.records.entry(name.clone()).or_insert_with(new).turn(outcome);
+            self.say_troubles(&name, troubles);
         }
         for wanted in changes.upsert {
             let owner = self.owners.get(&wanted.name).cloned().unwrap_or_default();
