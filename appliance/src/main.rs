@@ -16,6 +16,7 @@ mod scratch;
 mod sources;
 mod status;
 
+use anyhow::Context as _;
 use clap::Parser;
 use std::process::ExitCode;
 
@@ -24,7 +25,8 @@ fn main() -> ExitCode {
     let result = match cli.command {
         cli::Command::Run(args) => daemon::run(args),
         cli::Command::Check(args) => return config::check(&args.config),
-        cli::Command::Client(command) => client(command),
+        cli::Command::Welcome(args) => alone(welcome(args)),
+        cli::Command::Client(command) => alone(cli::client::run(command)),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -32,10 +34,16 @@ fn main() -> ExitCode {
     }
 }
 
-/// Client commands need no more than one thread.
-fn client(command: cli::client::ClientCommand) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(cli::client::run(command))
+/// What is no daemon needs no more than one thread.
+fn alone(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+}
+
+async fn welcome(args: cli::WelcomeArgs) -> anyhow::Result<()> {
+    let listener = tokio::net::TcpListener::bind(args.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", args.listen))?;
+    http::welcome::serve(listener).await.context("the page has ended")
 }
 
 /// The last words of a command that failed: the whole chain of causes, once.

@@ -38,6 +38,10 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Check a configuration file and report every mistake in it
     Check(CheckArgs),
+    /// Serve the page that says how to configure this appliance
+    ///
+    /// The image runs it instead of `run` while there is no configuration.
+    Welcome(WelcomeArgs),
     /// Ask a running appliance
     #[command(flatten)]
     Client(client::ClientCommand),
@@ -60,6 +64,14 @@ pub(crate) struct CheckArgs {
     /// The configuration file
     #[arg(long, value_name = "FILE", default_value = "/etc/sluice/sluice.toml")]
     pub(crate) config: PathBuf,
+}
+
+/// `sluice welcome`.
+#[derive(Debug, Args)]
+pub(crate) struct WelcomeArgs {
+    /// Where the page is served
+    #[arg(long, value_name = "ADDRESS", default_value = "[::]:80")]
+    pub(crate) listen: std::net::SocketAddr,
 }
 
 /// Shape of a log line.

@@ -1,7 +1,7 @@
 //! The page's style sheet, script and icon, embedded in the binary.
 
-use super::{App, problem};
-use axum::extract::{Path, State};
+use super::problem;
+use axum::extract::Path;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 
@@ -36,12 +36,7 @@ pub(super) fn fingerprint() -> String {
     format!("{hash:016x}")
 }
 
-pub(super) async fn asset(
-    State(_): State<App>,
-    Path(name): Path<String>,
-    headers: HeaderMap,
-    uri: Uri,
-) -> Response {
+pub(super) async fn asset(Path(name): Path<String>, headers: HeaderMap, uri: Uri) -> Response {
     let Some(asset) = ASSETS.iter().find(|asset| asset.name == name) else {
         return problem::not_found(&uri);
     };

@@ -29,6 +29,7 @@ mod sources;
 #[cfg(test)]
 mod tests;
 mod tls;
+pub(crate) mod welcome;
 
 pub(crate) use access::Access;
 pub(crate) use sources::Sources;

@@ -8,6 +8,8 @@ use axum::http::{StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use axum::serve::{IncomingStream, Listener};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,6 +25,9 @@ const HANDSHAKE: Duration = Duration::from_secs(5);
 const MAX_HANDSHAKES: usize = 256;
 /// A pause after the system refused a connection, for want of descriptors as a rule.
 const PAUSE: Duration = Duration::from_millis(100);
+/// What programs and browsers are asked for. A browser that keeps the password cannot be made to write by other pages:
+/// every method that does is one it asks about first (CORS), and we never say yes.
+const CHALLENGE: &str = "Bearer, Basic realm=\"Sluice: any user name, a token as the password\"";
 
 /// Connections whose handshake is done.
 pub(super) struct Handshakes {
@@ -114,6 +119,20 @@ impl Connected<IncomingStream<'_, Handshakes>> for Client {
     }
 }
 
+/// The token in an `Authorization` header: of programs as it is, of browsers as the password of any user (RFC 7617).
+fn secret(authorization: &str) -> Option<String> {
+    let (scheme, value) = authorization.split_once(' ')?;
+    let value = value.trim();
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return Some(value.to_owned());
+    }
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let decoded = String::from_utf8(BASE64_STANDARD.decode(value).ok()?).ok()?;
+    decoded.split_once(':').map(|(_, password)| password.to_owned())
+}
+
 /// Lets in who has a token or a certificate; whoever loses it in the middle of a request loses the request.
 pub(super) async fn guard(
     State((app, access)): State<(App, watch::Receiver<Arc<Access>>)>,
@@ -128,8 +147,7 @@ pub(super) async fn guard(
         .headers()
         .get(header::AUTHORIZATION)
         .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.strip_prefix("Bearer "))
-        .map(|secret| secret.trim().to_owned());
+        .and_then(secret);
     let who = |access: &Access| match &secret {
         Some(secret) => access.bearer(secret),
         None => client.has_certificate.then_some(Caller::Certificate),
@@ -138,7 +156,7 @@ pub(super) async fn guard(
         let detail =
             "a token ([[api.tls.token]]) or a client certificate ([api.tls] client-ca) is needed";
         let answer = problem::answer(StatusCode::UNAUTHORIZED, &uri, detail);
-        ([(header::WWW_AUTHENTICATE, "Bearer")], answer).into_response()
+        ([(header::WWW_AUTHENTICATE, CHALLENGE)], answer).into_response()
     };
     let Some(caller) = who(&access.borrow()) else {
         tracing::warn!(address = %client.address, path = uri.path(), "refused: no valid token or certificate");
@@ -159,6 +177,28 @@ pub(super) async fn guard(
                     return refused();
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::secret;
+
+    #[test]
+    fn tokens_of_programs_and_browsers() {
+        for (authorization, expected) in [
+            ("Bearer correct-horse", Some("correct-horse")),
+            ("bearer  correct-horse ", Some("correct-horse")),
+            // admin:correct:horse; a password may hold colons, a user name may not.
+            ("Basic YWRtaW46Y29ycmVjdDpob3JzZQ==", Some("correct:horse")),
+            ("basic OmNvcnJlY3QtaG9yc2U=", Some("correct-horse")),
+            ("Basic bm9jb2xvbg==", None),
+            ("Basic *", None),
+            ("Digest username=x", None),
+            ("correct-horse", None),
+        ] {
+            assert_eq!(secret(authorization).as_deref(), expected, "{authorization}");
         }
     }
 }
