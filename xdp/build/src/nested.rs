@@ -90,7 +90,8 @@ fn command(job: &Job, bins: &[&str], target_dir: &Path) -> Command {
     }
     let linker = format!("-Clinker={}", job.linker.display());
     let cpu = format!("-Ctarget-cpu={CPU}");
-    let flags = [
+    let outer = env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
+    let mut flags = vec![
         linker.as_str(),
         cpu.as_str(),
         "-Clink-arg=--btf",
@@ -102,8 +103,15 @@ fn command(job: &Job, bins: &[&str], target_dir: &Path) -> Command {
         // By default the linker expands only memcpy in place and calls a loop over bytes for memset and memmove.
         "-Clink-arg=--disable-expand-memcpy-in-order",
     ];
+    flags.extend(remaps(&outer));
     command.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
     command
+}
+
+/// Of the outer build's flags (separated as cargo does it) those that replace paths: the object's BTF names its sources,
+/// and what ships must not tell where it was built.
+fn remaps(outer: &str) -> impl Iterator<Item = &str> {
+    outer.split('\x1f').filter(|flag| flag.starts_with("--remap-path-prefix="))
 }
 
 /// Variables that cargo (or its user, for the host) sets for the outer build and that would change the nested one.
@@ -175,6 +183,14 @@ mod tests {
         {
             assert!(!belongs_to_outer_build(OsStr::new(name)), "{name}");
         }
+    }
+
+    #[test]
+    fn only_replaced_paths_are_inherited() {
+        let outer = "-Cstrip=symbols\x1f--remap-path-prefix=/a b=/c\x1f--remap-path-prefix=/d=/e";
+        let inherited: Vec<_> = remaps(outer).collect();
+        assert_eq!(inherited, ["--remap-path-prefix=/a b=/c", "--remap-path-prefix=/d=/e"]);
+        assert_eq!(remaps("").count(), 0);
     }
 
     #[test]
