@@ -8,5 +8,6 @@ pub mod bpf;
 #[cfg(feature = "browser")]
 pub mod browser;
 pub mod demo;
+pub mod image;
 pub mod kube;
 pub mod lab;

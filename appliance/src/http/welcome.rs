@@ -30,7 +30,8 @@ protocol = "tcp"
 address = "192.0.2.11"
 port = 8080"#;
 
-const CREDENTIAL: &str = "-smbios type=11,value=io.systemd.credential.binary:sluice.config=$(base64 -w0 sluice.toml)
+const CREDENTIAL: &str =
+    "-smbios type=11,value=io.systemd.credential.binary:sluice.config=$(base64 -w0 sluice.toml)
 -fw_cfg name=opt/io.systemd.credentials/sluice.config,file=sluice.toml";
 
 const CIDATA: &str = "xorriso -as mkisofs -V CIDATA -J -r -o seed.iso DIRECTORY";

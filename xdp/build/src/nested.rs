@@ -104,6 +104,10 @@ fn command(job: &Job, bins: &[&str], target_dir: &Path) -> Command {
         "-Clink-arg=--disable-expand-memcpy-in-order",
     ];
     flags.extend(remaps(&outer));
+    // What lies beside the crate is its own matter: the outer flags must not differ from one checkout to the next.
+    let beside = job.crate_dir.parent().filter(|_| remaps(&outer).next().is_some());
+    let beside = beside.map(|dir| format!("--remap-path-prefix={}=/bpf", dir.display()));
+    flags.extend(beside.as_deref());
     command.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
     command
 }

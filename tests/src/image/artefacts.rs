@@ -1,0 +1,122 @@
+//! What `./dev image` has built, and what is made from it for a test.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+
+use crate::lab::run;
+
+/// The files of one image.
+#[derive(Clone, Debug)]
+pub struct Artefacts {
+    dir: PathBuf,
+    name: String,
+}
+
+impl Artefacts {
+    /// The image that `./dev` has built: `$SLUICE_IMAGE`, or else the last one in the cache.
+    ///
+    /// # Errors
+    /// When there is none; says how to build it.
+    pub fn find() -> Result<Self> {
+        let dir = directory().context("no image is built: run `./dev image`")?;
+        let sums = std::fs::read_dir(&dir)
+            .with_context(|| format!("no image in {}: run `./dev image`", dir.display()))?
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .find_map(|name| name.strip_suffix(".SHA256SUMS").map(str::to_owned));
+        let name = sums.with_context(|| format!("{} holds no image", dir.display()))?;
+        Ok(Self { dir, name })
+    }
+
+    /// One of the files, by what its name ends with: `qcow2`, `efi`, `vmlinuz`, `initrd`.
+    pub fn file(&self, ending: &str) -> PathBuf {
+        self.dir.join(format!("{}.{ending}", self.name))
+    }
+
+    /// One of the files for the laboratory's guest: `initrd`, `modules`.
+    pub fn lab(&self, name: &str) -> PathBuf {
+        self.dir.join("lab").join(name)
+    }
+
+    /// The version in the name.
+    pub fn version(&self) -> &str {
+        self.name.split('-').nth(1).unwrap_or("")
+    }
+
+    /// A disk for one machine, which keeps what differs from the image.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn disk(&self, path: &Path) -> Result<PathBuf> {
+        run(Command::new("qemu-img")
+            .args(["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b"])
+            .arg(std::fs::canonicalize(self.file("qcow2"))?)
+            .arg(path))?;
+        Ok(path.to_owned())
+    }
+
+    /// An update as somebody else would have built it: this system under another version and command line, signed
+    /// with the key of this machine. Returns its path; the signature lies beside it.
+    ///
+    /// # Errors
+    /// When a tool fails.
+    pub fn update(&self, dir: &Path, version: &str, command_line: &str) -> Result<PathBuf> {
+        let section = |name: &str, content: String| -> Result<String> {
+            let path = dir.join(format!("update{name}"));
+            std::fs::write(&path, content)?;
+            Ok(format!("{name}={}", path.display()))
+        };
+        let release = format!(
+            "ID=sluice\nNAME=Sluice\nPRETTY_NAME=\"Sluice {version}\"\nVERSION_ID={version}\nIMAGE_ID=sluice\nIMAGE_VERSION={version}\n"
+        );
+        let path = dir.join(format!("sluice-{version}-amd64.efi"));
+        run(Command::new("objcopy")
+            .arg("--update-section")
+            .arg(section(".osrel", release)?)
+            .arg("--update-section")
+            .arg(section(".cmdline", command_line.to_owned())?)
+            .arg(self.file("efi"))
+            .arg(&path))?;
+        let key = std::env::var_os("SLUICE_UPDATE_KEY")
+            .map_or_else(|| cache().join("update.key"), PathBuf::from);
+        run(Command::new("minisign")
+            .args(["-S", "-W", "-q", "-s"])
+            .arg(key)
+            .arg("-m")
+            .arg(&path)
+            .arg("-x")
+            .arg(path.with_extension("efi.minisig")))?;
+        Ok(path)
+    }
+}
+
+/// A disk labelled CIDATA with these files.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn seed(path: &Path, files: &[(&str, String)]) -> Result<PathBuf> {
+    let content = path.with_extension("d");
+    std::fs::create_dir_all(&content)?;
+    for (name, text) in files {
+        std::fs::write(content.join(name), text)?;
+    }
+    run(Command::new("xorriso")
+        .args(["-as", "mkisofs", "-quiet", "-V", "CIDATA", "-J", "-r", "-o"])
+        .arg(path)
+        .arg(&content))?;
+    Ok(path.to_owned())
+}
+
+fn directory() -> Option<PathBuf> {
+    if let Some(path) = std::env::var_os("SLUICE_IMAGE") {
+        return Some(PathBuf::from(path));
+    }
+    let current = cache().join("current");
+    current.exists().then_some(current)
+}
+
+fn cache() -> PathBuf {
+    let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache/sluice");
+    std::env::var_os("SLUICE_CACHE").map_or_else(home, PathBuf::from).join("image")
+}

@@ -1,0 +1,158 @@
+//! The laboratory's guest: the kernel of the image over this machine's own files, for what this machine's kernel lacks.
+//!
+//! The guest sees every file here (virtiofs, read only, with an overlay in its memory), so a test binary, a router and `ip`
+//! are where they always are. It has two CPUs, all modules of Debian's kernel, and no network but what a command makes.
+
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+
+use super::Artefacts;
+use crate::lab::{Lab, Proc, until};
+
+/// Memory of the guest; what commands write is in it too.
+const MEMORY: &str = "1536M";
+
+/// Where Debian 12 keeps the daemon that shares files.
+const VIRTIOFSD: &str = "/usr/lib/qemu/virtiofsd";
+
+/// Variables that mean the same in the guest.
+const KEPT: [&str; 6] =
+    ["PATH", "HOME", "SLUICE_CACHE", "SLUICE_BIN", "SLUICE_LAB_BIN", "RUST_LOG"];
+
+/// What came of a command in the guest.
+#[derive(Clone, Debug)]
+pub struct Ran {
+    /// Its exit status.
+    pub status: i32,
+    /// What it wrote, both streams.
+    pub output: String,
+    /// From power on to the end.
+    pub took: Duration,
+}
+
+/// Runs a command in a new guest, in the current directory; every argument is one word. With the variable
+/// `SLUICE_IN_GUEST` set.
+///
+/// # Errors
+/// When the guest does not come up or does not end in time: what its console says.
+pub fn run(lab: &Lab, command: &[OsString], deadline: Duration) -> Result<Ran> {
+    let image = Artefacts::find()?;
+    let dir = lab.dir();
+    let script = dir.join("guest.sh");
+    std::fs::write(&script, text(command)?)?;
+    // Its own namespace: QEMU needs no network at all.
+    let ns = lab.namespace("guest")?;
+    let socket = dir.join("guest.fs");
+    let mut files = Command::new(VIRTIOFSD);
+    files.arg(format!("--socket-path={}", socket.display())).args([
+        "-o",
+        "source=/",
+        "-o",
+        "cache=always",
+        "-o",
+        "sandbox=chroot",
+    ]);
+    let _files = ns.spawn("virtiofsd", files)?;
+    until("virtiofsd", Duration::from_secs(10), || {
+        if socket.exists() { Ok(()) } else { bail!("no {}", socket.display()) }
+    })?;
+    let started = std::time::Instant::now();
+    let guest = ns.spawn("qemu-guest", qemu(&image, dir, &socket, &script)?)?;
+    let (status, _) = until("the guest to end", deadline, || ended(&guest, dir))?;
+    let output = String::from_utf8_lossy(&std::fs::read(dir.join("guest.out"))?).into_owned();
+    Ok(Ran { status: status?, output, took: started.elapsed() })
+}
+
+fn qemu(image: &Artefacts, dir: &Path, socket: &Path, script: &Path) -> Result<Command> {
+    let at = |name: &str| dir.join(name).display().to_string();
+    let modules = std::fs::canonicalize(image.lab("modules")).context("the image's modules")?;
+    let line = format!(
+        "console=ttyS0 quiet panic=-1 lab.modules={} lab.run={}",
+        modules.display(),
+        script.display()
+    );
+    let mut qemu = Command::new("qemu-system-x86_64");
+    qemu.args([
+        "-accel",
+        "tcg,thread=multi,tb-size=512",
+        "-cpu",
+        "max",
+        "-M",
+        "pc",
+        "-display",
+        "none",
+        "-nodefaults",
+        "-no-reboot",
+    ])
+    .args(["-smp", "2", "-m", MEMORY])
+    .args([
+        "-object",
+        &format!("memory-backend-memfd,id=mem,size={MEMORY},share=on"),
+        "-numa",
+        "node,memdev=mem",
+    ])
+    .args([
+        "-chardev",
+        &format!("socket,id=fs,path={}", socket.display()),
+        "-device",
+        "vhost-user-fs-pci,chardev=fs,tag=host",
+    ])
+    .args(["-serial", &format!("file:{}", at("guest.console"))])
+    .args(["-device", "virtio-serial-pci"])
+    .args([
+        "-chardev",
+        &format!("file,id=out,path={}", at("guest.out")),
+        "-device",
+        "virtserialport,chardev=out,nr=1",
+    ])
+    .args([
+        "-chardev",
+        &format!("file,id=end,path={}", at("guest.end")),
+        "-device",
+        "virtserialport,chardev=end,nr=2",
+    ])
+    .args(["-device", "virtio-rng-pci", "-append", &line])
+    .arg("-kernel")
+    .arg(image.file("vmlinuz"))
+    .arg("-initrd")
+    .arg(image.lab("initrd"));
+    Ok(qemu)
+}
+
+/// The exit status once QEMU has ended; why there is none otherwise.
+fn ended(guest: &Proc, dir: &Path) -> Result<Result<i32>> {
+    let read = |name: &str| std::fs::read_to_string(dir.join(name)).unwrap_or_default();
+    if guest.exited()?.is_none() {
+        bail!("{}{}", read("guest.console"), read("guest.out"));
+    }
+    let end = read("guest.end");
+    Ok(end.trim().parse().with_context(|| {
+        format!("the guest broke down: {}{}", guest.output(), read("guest.console"))
+    }))
+}
+
+/// The first and last program of the guest.
+fn text(command: &[OsString]) -> Result<String> {
+    let mut text = String::from("export SLUICE_IN_GUEST=1\n");
+    for name in KEPT {
+        if let Some(value) = std::env::var_os(name) {
+            writeln!(text, "export {name}={}", quoted(&value)?)?;
+        }
+    }
+    let words: Result<Vec<_>> = command.iter().map(quoted).collect();
+    let here: PathBuf = std::env::current_dir()?;
+    writeln!(text, "ip link set lo up\ncd {}", quoted(&here.into_os_string())?)?;
+    writeln!(text, "{} >/dev/vport0p1 2>&1 </dev/null\necho $? >/dev/vport0p2", words?.join(" "))?;
+    text.push_str("sync\necho o >/proc/sysrq-trigger\nwhile :; do sleep 1; done\n");
+    Ok(text)
+}
+
+fn quoted(word: &OsString) -> Result<String> {
+    let word = word.to_str().with_context(|| format!("{} is no text", word.display()))?;
+    Ok(format!("'{}'", word.replace('\'', r"'\''")))
+}

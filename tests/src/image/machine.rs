@@ -1,0 +1,295 @@
+//! One virtual machine: started in a namespace, watched by its console, told things by its monitor.
+
+use std::io::Write as _;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+
+use crate::lab::{Netns, Proc, until};
+
+/// What starts the machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Firmware {
+    /// SeaBIOS and the disk's boot sector.
+    Bios,
+    /// OVMF and systemd-boot.
+    Uefi,
+    /// QEMU itself: this kernel and this initramfs.
+    Direct(PathBuf, PathBuf),
+}
+
+/// What a machine is made of.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    /// Its name in the lab.
+    pub name: String,
+    /// What starts it.
+    pub firmware: Firmware,
+    /// Its disk.
+    pub disk: Option<PathBuf>,
+    /// A disk that it can only read.
+    pub seed: Option<PathBuf>,
+    /// Credentials of systemd that come with the SMBIOS tables.
+    pub credentials: Vec<(String, Vec<u8>)>,
+    /// A credential that comes by `fw_cfg`: name and file.
+    pub fw_cfg: Vec<(String, PathBuf)>,
+    /// The tap device of its network card, and the last byte of its address.
+    pub tap: Option<(String, u8)>,
+    /// Memory in MiB.
+    pub memory_mib: u32,
+}
+
+/// Two CPUs, as many as the build machine has.
+const CPUS: u32 = 2;
+
+impl Spec {
+    /// A machine of this name that QEMU starts in this way, with nothing else.
+    pub fn new(name: &str, firmware: Firmware) -> Self {
+        Self {
+            name: name.into(),
+            firmware,
+            disk: None,
+            seed: None,
+            credentials: Vec::new(),
+            fw_cfg: Vec::new(),
+            tap: None,
+            memory_mib: 512,
+        }
+    }
+
+    fn command(&self, dir: &Path) -> Result<Command> {
+        let mut qemu = Command::new("qemu-system-x86_64");
+        qemu.args([
+            "-accel",
+            "tcg,thread=multi,tb-size=256",
+            "-cpu",
+            "max",
+            "-display",
+            "none",
+            "-nodefaults",
+            "-no-user-config",
+        ])
+        .args(["-smp", &CPUS.to_string(), "-m", &self.memory_mib.to_string()])
+        .args(["-device", "virtio-rng-pci", "-device", "i6300esb"])
+        .args(["-serial", &format!("file:{}", console(dir, &self.name).display())])
+        .args([
+            "-monitor",
+            &format!("unix:{},server=on,wait=off", monitor(dir, &self.name).display()),
+        ]);
+        match &self.firmware {
+            Firmware::Bios => {
+                qemu.args(["-M", "pc"]);
+            }
+            Firmware::Direct(kernel, initrd) => {
+                qemu.args([
+                    "-M",
+                    "pc",
+                    "-append",
+                    "console=ttyS0,115200 quiet panic=10 systemd.gpt_auto=0",
+                ])
+                .arg("-kernel")
+                .arg(kernel)
+                .arg("-initrd")
+                .arg(initrd);
+            }
+            Firmware::Uefi => {
+                let variables = dir.join(format!("{}.vars", self.name));
+                std::fs::copy("/usr/share/OVMF/OVMF_VARS_4M.fd", &variables)
+                    .context("the firmware OVMF is missing")?;
+                qemu.args([
+                    "-M",
+                    "q35",
+                    "-drive",
+                    "if=pflash,unit=0,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd",
+                ])
+                .args([
+                    "-drive",
+                    &format!("if=pflash,unit=1,format=raw,file={}", variables.display()),
+                ]);
+            }
+        }
+        if let Some(disk) = &self.disk {
+            qemu.args([
+                "-drive",
+                &format!("if=virtio,format=qcow2,cache=unsafe,file={}", disk.display()),
+            ]);
+        }
+        if let Some(seed) = &self.seed {
+            qemu.args([
+                "-drive",
+                &format!("if=virtio,format=raw,readonly=on,file={}", seed.display()),
+            ]);
+        }
+        for (name, content) in &self.credentials {
+            qemu.args([
+                "-smbios",
+                &format!(
+                    "type=11,value=io.systemd.credential.binary:{name}={}",
+                    BASE64_STANDARD.encode(content)
+                ),
+            ]);
+        }
+        for (name, file) in &self.fw_cfg {
+            qemu.args([
+                "-fw_cfg",
+                &format!("name=opt/io.systemd.credentials/{name},file={}", file.display()),
+            ]);
+        }
+        if let Some((tap, last)) = &self.tap {
+            // Two queues for each CPU, or XDP transmits under a lock; two vectors more than queues in both directions.
+            let queues = 2 * CPUS;
+            qemu.args([
+                "-netdev",
+                &format!("tap,id=n0,ifname={tap},script=no,downscript=no,queues={queues}"),
+            ])
+            .args([
+                "-device",
+                &format!(
+                    "virtio-net-pci,netdev=n0,mac=02:51:0c:e0:00:{last:02x},mq=on,vectors={}",
+                    2 * queues + 2
+                ),
+            ]);
+        }
+        Ok(qemu)
+    }
+}
+
+/// A running machine. Dropping it pulls the plug.
+#[derive(Debug)]
+pub struct Machine {
+    name: String,
+    dir: PathBuf,
+    process: Proc,
+}
+
+impl Machine {
+    /// Starts it in a namespace; its files lie in `dir`.
+    ///
+    /// # Errors
+    /// When QEMU cannot be started.
+    pub fn start(ns: &Netns, dir: &Path, spec: &Spec) -> Result<Self> {
+        let process = ns.spawn(&format!("qemu-{}", spec.name), spec.command(dir)?)?;
+        Ok(Self { name: spec.name.clone(), dir: dir.to_owned(), process })
+    }
+
+    /// Everything that it has written to its console, without colours.
+    pub fn console(&self) -> String {
+        let bytes = std::fs::read(console(&self.dir, &self.name)).unwrap_or_default();
+        plain(&String::from_utf8_lossy(&bytes))
+    }
+
+    /// Waits until `found` is content with the console; returns how long that took.
+    ///
+    /// # Errors
+    /// At the deadline, or when the machine has ended: the end of what the console shows.
+    pub fn wait_console(
+        &self,
+        what: &str,
+        deadline: Duration,
+        found: impl Fn(&str) -> bool,
+    ) -> Result<Duration> {
+        until(&format!("{what} on the console of {}", self.name), deadline, || {
+            let text = self.console();
+            if found(&text) {
+                return Ok(Ok(()));
+            }
+            if let Some(status) = self.process.exited()? {
+                return Ok(Err(anyhow::anyhow!(
+                    "QEMU has ended ({status}): {}",
+                    self.process.output()
+                )));
+            }
+            bail!("…{}", tail(&text))
+        })
+        .and_then(|(found, took)| found.map(|()| took))
+    }
+
+    /// True while QEMU runs.
+    ///
+    /// # Errors
+    /// When that cannot be known.
+    pub fn is_on(&self) -> Result<bool> {
+        Ok(self.process.exited()?.is_none())
+    }
+
+    /// Presses the power button (ACPI).
+    ///
+    /// # Errors
+    /// When the monitor does not listen.
+    pub fn power_button(&self) -> Result<()> {
+        self.monitor("system_powerdown")
+    }
+
+    /// Gives the monitor a command.
+    ///
+    /// # Errors
+    /// When it does not listen.
+    pub fn monitor(&self, command: &str) -> Result<()> {
+        let path = monitor(&self.dir, &self.name);
+        let mut stream =
+            UnixStream::connect(&path).with_context(|| format!("opening {}", path.display()))?;
+        stream.write_all(format!("{command}\n").as_bytes()).context("talking to the monitor")
+    }
+
+    /// Waits until the machine has switched itself off.
+    ///
+    /// # Errors
+    /// At the deadline: the end of what the console shows.
+    pub fn wait_off(&self, deadline: Duration) -> Result<Duration> {
+        until(&format!("{} to switch off", self.name), deadline, || {
+            if self.is_on()? {
+                bail!("…{}", tail(&self.console()));
+            }
+            Ok(())
+        })
+        .map(|((), took)| took)
+    }
+}
+
+fn console(dir: &Path, name: &str) -> PathBuf {
+    dir.join(format!("{name}.console"))
+}
+
+fn monitor(dir: &Path, name: &str) -> PathBuf {
+    dir.join(format!("{name}.monitor"))
+}
+
+fn tail(text: &str) -> &str {
+    let mut from = text.len().saturating_sub(1500);
+    while !text.is_char_boundary(from) {
+        from += 1;
+    }
+    &text[from..]
+}
+
+/// Text without carriage returns and escape sequences (ECMA-48).
+fn plain(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '\r' => {}
+            '\x1b' if chars.peek() == Some(&'[') => {
+                chars.next();
+                while chars.next().is_some_and(|c| !('@'..='~').contains(&c)) {}
+            }
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::plain;
+
+    #[test]
+    fn a_console_is_read_without_its_colours() {
+        assert_eq!(plain("[\x1b[0;32m  OK  \x1b[0m] up\r\n"), "[  OK  ] up\n");
+    }
+}

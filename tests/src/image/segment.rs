@@ -1,0 +1,250 @@
+//! Where machines are tried: client ── router ── one segment with the machines and the backends.
+//!
+//! Each machine has one network card, a backend whose way back leads through it, and its sessions with the router over
+//! both families.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::lab::client::Transport;
+use crate::lab::peers::{Kind, Router};
+use crate::lab::topology::{
+    APPLIANCE_ASN, ROUTER, ROUTER_ASN, VIP, WEB_PORT, health, router_config,
+};
+use crate::lab::{Lab, Link, Netns, Proc, backend, run, until};
+
+/// The place of one machine: its addresses, its tap device, its backend.
+#[derive(Clone, Copy, Debug)]
+pub struct Station(pub u8);
+
+impl Station {
+    /// Its address of IPv4: 10.0.0.2 for the first.
+    pub fn v4(self) -> Ipv4Addr {
+        Ipv4Addr::new(10, 0, 0, 1 + self.0)
+    }
+
+    /// Its address of IPv6.
+    pub fn v6(self) -> Ipv6Addr {
+        Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, u16::from(1 + self.0))
+    }
+
+    /// What its network card is connected to.
+    pub fn tap(self) -> (String, u8) {
+        (format!("tap{}", self.0), 1 + self.0)
+    }
+
+    /// The name of its backend.
+    pub fn backend(self) -> String {
+        format!("b{}", self.0)
+    }
+
+    fn backend_addresses(self) -> (Ipv4Addr, Ipv6Addr) {
+        let last = 10 + self.0;
+        (
+            Ipv4Addr::new(10, 0, 0, last),
+            Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, u16::from(last)),
+        )
+    }
+
+    /// Its network, for systemd-networkd.
+    pub fn network(self) -> String {
+        format!(
+            "[Match]\nType=ether\n\n[Network]\nAddress={}/24\nAddress={}/64\nGateway={}\nGateway={}\n",
+            self.v4(),
+            self.v6(),
+            ROUTER.0,
+            ROUTER.1
+        )
+    }
+
+    /// Its configuration: one service with its own backend, sessions with the router, the API for whoever has the token.
+    pub fn config(self) -> String {
+        let (v4, v6) = self.backend_addresses();
+        let port = backend::HTTP_PORT;
+        let peer = |address: IpAddr| {
+            format!(
+                "[[bgp.peer]]\naddress = \"{address}\"\nasn = {ROUTER_ASN}\nhold-time = \"9s\"\n"
+            )
+        };
+        format!(
+            "name = \"vm{name}\"\n[api.tls]\nlisten = \"0.0.0.0:8443\"\ncertificate = \"/etc/sluice/tls.crt\"\nkey = \"/etc/sluice/tls.key\"\n\
+             [[api.tls.token]]\nname = \"operator\"\nfile = \"/etc/sluice/operator.token\"\n\
+             [data-plane]\ninterfaces = [\"en*\"]\n\
+             [bgp]\nasn = {APPLIANCE_ASN}\nrouter-id = \"{id}\"\n{peers}\
+             [[service]]\nname = \"web\"\nvips = [\"{vip4}\", \"{vip6}\"]\nport = {WEB_PORT}\nprotocol = \"tcp\"\n\
+             [service.health]\n{health}\n\
+             [[service.backend]]\naddress = \"{v4}\"\nport = {port}\n[[service.backend]]\naddress = \"{v6}\"\nport = {port}\n",
+            name = self.0,
+            id = self.v4(),
+            peers = [ROUTER.0.into(), ROUTER.1.into()].map(peer).concat(),
+            vip4 = VIP.0,
+            vip6 = VIP.1,
+            health = health(),
+        )
+    }
+}
+
+/// The laboratory. Field order is drop order.
+#[derive(Debug)]
+pub struct Segment {
+    /// The router, running.
+    pub router: Box<dyn Router>,
+    /// Servers of the backends, running.
+    pub servers: Vec<Proc>,
+    /// The client.
+    pub client: Netns,
+    /// The router's namespace.
+    pub router_ns: Netns,
+    /// The segment itself: a bridge with the tap devices. QEMU runs here.
+    pub wire: Netns,
+    /// What all of it lives in.
+    pub lab: Lab,
+}
+
+impl Segment {
+    /// Builds it for as many machines, which are not started.
+    ///
+    /// # Errors
+    /// When something does not come up.
+    pub fn build(name: &str, machines: u8) -> Result<Self> {
+        let lab = Lab::new(name)?;
+        let (client, router_ns, wire) =
+            (lab.namespace("client")?, lab.namespace("router")?, lab.namespace("wire")?);
+        wire.ip(&["link", "add", "br0", "type", "bridge"])?;
+        wire.ip(&["link", "set", "br0", "up"])?;
+        lab.link(
+            &Link::new(&client, "eth0", &["198.51.100.10/24", "2001:db8:51::10/64"]),
+            &Link::new(&router_ns, "eth0", &["198.51.100.1/24", "2001:db8:51::1/64"]),
+        )?;
+        client.ip(&["route", "add", "default", "via", "198.51.100.1"])?;
+        client.ip(&["route", "add", "default", "via", "2001:db8:51::1"])?;
+        plug(&lab, &wire, &router_ns, "eth1", ROUTER)?;
+        router_ns.forward()?;
+        // Flows and not packets are spread over the machines.
+        router_ns.sysctl("ipv4/fib_multipath_hash_policy", "1")?;
+        router_ns.sysctl("ipv6/fib_multipath_hash_policy", "1")?;
+        let mut servers = Vec::new();
+        let mut peers = Vec::new();
+        for station in (1..=machines).map(Station) {
+            let (tap, _) = station.tap();
+            wire.ip(&["tuntap", "add", "dev", &tap, "mode", "tap", "multi_queue"])?;
+            wire.ip(&["link", "set", &tap, "up", "master", "br0"])?;
+            let host = lab.namespace(&station.backend())?;
+            plug(&lab, &wire, &host, "eth0", station.backend_addresses())?;
+            host.ip(&["route", "add", "default", "via", &station.v4().to_string()])?;
+            host.ip(&["route", "add", "default", "via", &station.v6().to_string()])?;
+            servers.push(backend::start(&host, &station.backend())?);
+            peers.extend([IpAddr::from(station.v4()), IpAddr::from(station.v6())]);
+        }
+        let router = Kind::Frr.start(&router_ns, lab.dir(), &router_config(&peers))?;
+        Ok(Self { router, servers, client, router_ns, wire, lab })
+    }
+
+    /// How the client reaches the service.
+    pub fn targets() -> [(Transport, SocketAddr); 2] {
+        [(Transport::Http, (VIP.0, WEB_PORT).into()), (Transport::Http, (VIP.1, WEB_PORT).into())]
+    }
+
+    /// Waits until the router's kernel sends the VIP of IPv4 exactly to these machines.
+    ///
+    /// # Errors
+    /// At the deadline: the route that is there.
+    pub fn wait_next_hops(&self, stations: &[Station], deadline: Duration) -> Result<Duration> {
+        until(&format!("the router to send the VIP to {stations:?}"), deadline, || {
+            let route = self.router_ns.ip(&["route", "show", &VIP.0.to_string()])?;
+            let mut hops: Vec<Ipv4Addr> = route
+                .split_whitespace()
+                .zip(route.split_whitespace().skip(1))
+                .filter_map(|(key, value)| (key == "via").then(|| value.parse().ok())?)
+                .collect();
+            hops.sort_unstable();
+            ensure!(
+                hops == stations.iter().map(|s| s.v4()).collect::<Vec<_>>(),
+                "{}",
+                route.trim()
+            );
+            Ok(())
+        })
+        .map(|((), took)| took)
+    }
+
+    /// What the API of a machine answers to somebody who gives the token as a browser would.
+    ///
+    /// # Errors
+    /// When it does not answer with 2xx.
+    pub fn page(&self, station: Station, token: &str, path: &str) -> Result<String> {
+        let url = format!("https://{}:8443{path}", station.v4());
+        self.router_ns
+            .exec(
+                "curl",
+                &[
+                    "-sSk",
+                    "--fail-with-body",
+                    "--max-time",
+                    "20",
+                    "-u",
+                    &format!("operator:{token}"),
+                    &url,
+                ],
+            )
+            .with_context(|| format!("asking for {url}"))
+    }
+
+    /// Runs `command` in the machine over SSH with the key in this file; the machine's own key is kept beside it and must not change.
+    ///
+    /// # Errors
+    /// When it fails: what it said.
+    pub fn ssh(&self, station: Station, key: &std::path::Path, command: &str) -> Result<String> {
+        let known = format!("UserKnownHostsFile={}", key.with_extension("known").display());
+        let key = key.to_str().context("the path of the key is no text")?;
+        let host = format!("root@{}", station.v4());
+        let options = [
+            "-o",
+            "StrictHostKeyChecking=accept-new",
+            "-o",
+            &known,
+            "-o",
+            "ConnectTimeout=10",
+            "-o",
+            "BatchMode=yes",
+        ];
+        let mut ssh = std::process::Command::new("ssh");
+        ssh.args(["-q", "-i", key]).args(options).arg(host).arg(command);
+        run(&mut self.router_ns.prepare(ssh))
+    }
+
+    /// Waits until SSH lets us in.
+    ///
+    /// # Errors
+    /// At the deadline.
+    pub fn wait_ssh(
+        &self,
+        station: Station,
+        key: &std::path::Path,
+        deadline: Duration,
+    ) -> Result<Duration> {
+        until("SSH", deadline, || match self.ssh(station, key, "true") {
+            Ok(_) => Ok(()),
+            Err(error) => bail!("{error:#}"),
+        })
+        .map(|((), took)| took)
+    }
+}
+
+/// Connects a namespace to the segment.
+fn plug(
+    lab: &Lab,
+    wire: &Netns,
+    ns: &Netns,
+    link: &str,
+    (v4, v6): (Ipv4Addr, Ipv6Addr),
+) -> Result<()> {
+    let port = format!("p-{}", ns.role());
+    lab.link(
+        &Link::new(ns, link, &[&format!("{v4}/24"), &format!("{v6}/64")]),
+        &Link::new(wire, &port, &[]),
+    )?;
+    wire.ip(&["link", "set", &port, "master", "br0"]).map(drop)
+}

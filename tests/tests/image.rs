@@ -1,0 +1,309 @@
+//! The image as its users meet it: booted by every firmware, configured in every way, updated well and badly.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use sluice_tests::image::{Artefacts, Firmware, Machine, Segment, Spec, Station, seed};
+use sluice_tests::lab::certificates::Authority;
+use sluice_tests::lab::run;
+use sluice_tests::lab::traffic::{Traffic, burst};
+
+/// Everything in the machine is computed: ten times slower than a real one, and more when the cores are busy.
+const BOOT: Duration = Duration::from_secs(240);
+const SOON: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(5);
+const TOKEN: &str = "correct-horse-battery";
+
+/// What every appliance of these tests is given, whatever the way.
+fn files(dir: &Path, station: Station) -> Result<Vec<(&'static str, String)>> {
+    let name = format!("vm{}", station.0);
+    Authority::new("lab")?.server(dir, &name, &[&station.v4().to_string()])?;
+    let read = |ending: &str| -> Result<String> {
+        Ok(std::fs::read_to_string(dir.join(format!("{name}.{ending}")))?)
+    };
+    Ok(vec![
+        ("sluice.toml", station.config()),
+        ("lan.network", station.network()),
+        ("tls.crt", read("crt")?),
+        ("tls.key", read("key")?),
+        ("operator.token", format!("{TOKEN}\n")),
+        ("hostname", format!("edge-{name}\n")),
+    ])
+}
+
+/// The same files as credentials in the SMBIOS tables.
+fn credentials(files: &[(&str, String)]) -> Vec<(String, Vec<u8>)> {
+    let name = |file: &str| match file {
+        "sluice.toml" => "sluice.config".to_owned(),
+        other => format!("sluice.{other}"),
+    };
+    files.iter().map(|(file, text)| (name(file), text.clone().into_bytes())).collect()
+}
+
+/// One boots from BIOS with a CIDATA disk, the other from UEFI with credentials; both on one segment.
+#[test]
+fn two_appliances_boot_announce_balance_and_leave() -> Result<()> {
+    let image = Artefacts::find()?;
+    let segment = Segment::build("image", 2)?;
+    let dir = segment.lab.dir();
+    let (first, second) = (Station(1), Station(2));
+
+    let mut bios = Spec::new("vm1", Firmware::Bios);
+    bios.disk = Some(image.disk(&dir.join("vm1.qcow2"))?);
+    bios.seed = Some(seed(&dir.join("vm1.iso"), &files(dir, first)?)?);
+    bios.tap = Some(first.tap());
+    let mut uefi = Spec::new("vm2", Firmware::Uefi);
+    uefi.disk = Some(image.disk(&dir.join("vm2.qcow2"))?);
+    let mut given = credentials(&files(dir, second)?);
+    // One of them by the other way.
+    let (config, rest): (Vec<_>, Vec<_>) =
+        given.drain(..).partition(|(name, _)| name == "sluice.config");
+    let file = dir.join("vm2.toml");
+    std::fs::write(&file, &config.first().context("a configuration")?.1)?;
+    uefi.fw_cfg = vec![("sluice.config".into(), file)];
+    uefi.credentials = rest;
+    uefi.tap = Some(second.tap());
+
+    let machines =
+        [Machine::start(&segment.wire, dir, &bios)?, Machine::start(&segment.wire, dir, &uefi)?];
+    let took = segment.wait_next_hops(&[first, second], BOOT)?;
+    eprintln!("both powered on → both announce: {took:.1?}");
+    for (machine, station) in machines.iter().zip([first, second]) {
+        looks_right(&segment, machine, station, image.version())?;
+    }
+    let report = burst(&segment.client, &Segment::targets(), 40, PATIENCE)?;
+    ensure!(report.failures.is_empty(), "{:?}", report.failures);
+    ensure!(report.disguised == 0, "backends see the client's own address");
+    for station in [first, second] {
+        ensure!(
+            report.answers.contains_key(&station.backend()),
+            "{} took part: {report:?}",
+            station.backend()
+        );
+    }
+    let [leaving, _staying] = &machines;
+    leaves_in_order(&segment, leaving, second)
+}
+
+/// Banner, status page, native XDP with enough queues.
+fn looks_right(
+    segment: &Segment,
+    machine: &Machine,
+    station: Station,
+    version: &str,
+) -> Result<()> {
+    let url = format!("status page  https://{}:8443/", station.v4());
+    let title = format!("Sluice {version} on edge-vm{}", station.0);
+    machine.wait_console("the banner", SOON, |text| {
+        [&*title, &*url, &station.v6().to_string(), "health       ready"]
+            .iter()
+            .all(|part| text.contains(part))
+    })?;
+    let page = segment.page(station, TOKEN, "/")?;
+    ensure!(page.contains(&format!("vm{}", station.0)) && page.contains("native"), "{page}");
+    ensure!(
+        segment.page(station, "wrong-horse-battery", "/").is_err(),
+        "a wrong token opens nothing"
+    );
+    let snapshot: serde_json::Value =
+        serde_json::from_str(&segment.page(station, TOKEN, "/api/v1/snapshot")?)?;
+    let mode = snapshot.pointer("/links/0/mode").and_then(|mode| mode.as_str());
+    ensure!(mode == Some("native"), "{:?}", snapshot.get("links"));
+    let problems = snapshot.get("problems").and_then(|problems| problems.as_array());
+    ensure!(problems.is_some_and(Vec::is_empty), "{problems:?}");
+    Ok(())
+}
+
+/// The power button: routes are withdrawn while the machine still balances, so that nobody's request is lost.
+fn leaves_in_order(segment: &Segment, machine: &Machine, other: Station) -> Result<()> {
+    let traffic =
+        Traffic::start(&segment.client, &Segment::targets(), Duration::from_millis(100), PATIENCE);
+    machine.power_button()?;
+    segment.wait_next_hops(&[other], SOON)?;
+    ensure!(machine.is_on()?, "the route has gone before the machine");
+    let took = machine.wait_off(SOON)?;
+    eprintln!("withdrawn → off: {took:.1?}");
+    let report = traffic.stop()?;
+    ensure!(report.failures.is_empty(), "{:?}", report.failures);
+    ensure!(report.answered() > 10, "{report:?}");
+    Ok(())
+}
+
+/// No disk, no configuration: DHCP, and a page that says what to do.
+#[test]
+fn without_a_configuration_a_page_says_what_to_do() -> Result<()> {
+    let image = Artefacts::find()?;
+    let segment = Segment::build("welcome", 1)?;
+    let dir = segment.lab.dir();
+    let _dhcp = dhcp(&segment, dir)?;
+    let mut spec = Spec::new("vm1", Firmware::Direct(image.file("vmlinuz"), image.file("initrd")));
+    spec.tap = Some(Station(1).tap());
+    spec.memory_mib = 256;
+    let machine = Machine::start(&segment.wire, dir, &spec)?;
+    let how = "not configured; how to: http://10.0.0.2/";
+    let took = machine.wait_console("the page's address", BOOT, |text| text.contains(how))?;
+    eprintln!("powered on → page announced, diskless in 256 MiB: {took:.1?}");
+    machine.wait_console("a word about the state", SOON, |text| text.contains("in memory only"))?;
+    let get = |path: &str| {
+        let url = format!("http://10.0.0.2{path}");
+        segment.router_ns.exec("curl", &["-sS", "--max-time", "20", "-w", " %{http_code}", &url])
+    };
+    let page = get("/")?;
+    ensure!(
+        page.ends_with(" 200") && page.contains("sluice.config") && page.contains("CIDATA"),
+        "{page}"
+    );
+    ensure!(get("/readyz")?.ends_with(" 503"));
+    let ssh = segment.router_ns.run(|| {
+        std::net::TcpStream::connect_timeout(&(Station(1).v4(), 22).into(), PATIENCE)
+            .map_err(|e| e.kind())
+    })?;
+    ensure!(matches!(ssh, Err(std::io::ErrorKind::ConnectionRefused)), "SSH is off: {ssh:?}");
+    Ok(())
+}
+
+fn dhcp(segment: &Segment, dir: &Path) -> Result<sluice_tests::lab::Proc> {
+    let mut dnsmasq = Command::new("dnsmasq");
+    dnsmasq
+        .args([
+            "--keep-in-foreground",
+            "--port=0",
+            "--no-resolv",
+            "--no-hosts",
+            "--conf-file=/dev/null",
+            "--user=root",
+        ])
+        .args([
+            "--interface=eth1",
+            "--bind-interfaces",
+            "--dhcp-range=10.0.0.0,static",
+            "--dhcp-option=3,10.0.0.1",
+        ])
+        .arg("--dhcp-host=02:51:0c:e0:00:02,10.0.0.2")
+        .arg(format!("--dhcp-leasefile={}", dir.join("leases").display()))
+        .arg(format!("--pid-file={}", dir.join("dnsmasq.pid").display()));
+    segment.router_ns.spawn("dnsmasq", dnsmasq)
+}
+
+/// A good update stays; a broken one is tried twice and given up; what is on the state partition survives both.
+#[test]
+fn an_update_that_fails_is_taken_back() -> Result<()> {
+    let image = Artefacts::find()?;
+    let segment = Segment::build("update", 1)?;
+    let dir = segment.lab.dir();
+    let station = Station(1);
+    let key = ssh_key(dir)?;
+    let mut spec = Spec::new("vm1", Firmware::Uefi);
+    spec.disk = Some(image.disk(&dir.join("vm1.qcow2"))?);
+    spec.tap = Some(station.tap());
+    spec.credentials = credentials(&files(dir, station)?);
+    spec.credentials
+        .push(("ssh.authorized_keys.root".into(), std::fs::read(key.with_extension("pub"))?));
+    let machine = Machine::start(&segment.wire, dir, &spec)?;
+    segment.wait_ssh(station, &key, BOOT)?;
+    let ssh = |command: &str| segment.ssh(station, &key, command);
+    survives_kill(&segment, station, &ssh)?;
+
+    let good = image.update(dir, "0.2.0", COMMAND_LINE)?;
+    let broken = image.update(dir, "0.3.0", &format!("{COMMAND_LINE} rdinit=/nowhere panic=1"))?;
+    for file in [&good, &broken] {
+        copy(&segment, station, &key, file)?;
+    }
+    refuses_what_is_not_ours(&ssh)?;
+
+    ssh("sluice update /tmp/sluice-0.2.0-amd64.efi --reboot")?;
+    machine.wait_console("the second boot", BOOT, |text| {
+        text.matches("health       ready").count() >= 2
+    })?;
+    segment.wait_ssh(station, &key, BOOT)?;
+    let blessed = entries_once(&ssh, |names| names.contains("sluice_0.2.0.efi"))?;
+    ensure!(
+        blessed.contains(&format!("sluice_{}.efi", image.version())),
+        "the one before stays: {blessed}"
+    );
+
+    let started = std::time::Instant::now();
+    ssh("sluice update /tmp/sluice-0.3.0-amd64.efi --reboot")?;
+    machine.wait_console("two panics", BOOT, |text| text.matches("Kernel panic").count() >= 2)?;
+    machine.wait_console("the third boot", BOOT, |text| {
+        text.matches("health       ready").count() >= 3
+    })?;
+    eprintln!("update → two tries → the version before is ready: {:.1?}", started.elapsed());
+    segment.wait_ssh(station, &key, BOOT)?;
+    let list = ssh("sluice update --list")?;
+    ensure!(list.lines().any(|line| line.contains("0.2.0") && line.contains("running")), "{list}");
+    segment.wait_next_hops(&[station], SOON)?;
+    Ok(())
+}
+
+/// As in the image's recipe.
+const COMMAND_LINE: &str =
+    "console=tty0 console=ttyS0,115200 quiet loglevel=4 panic=10 systemd.gpt_auto=0";
+
+fn ssh_key(dir: &Path) -> Result<PathBuf> {
+    let key = dir.join("operator");
+    run(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key))?;
+    Ok(key)
+}
+
+fn copy(segment: &Segment, station: Station, key: &Path, file: &Path) -> Result<()> {
+    for file in [file.to_owned(), file.with_extension("efi.minisig")] {
+        let mut scp = Command::new("scp");
+        let known = format!("UserKnownHostsFile={}", key.with_extension("known").display());
+        scp.args(["-q", "-o", &known, "-i"])
+            .arg(key)
+            .arg(file)
+            .arg(format!("root@{}:/tmp/", station.v4()));
+        run(&mut segment.router_ns.prepare(scp))?;
+    }
+    Ok(())
+}
+
+/// The daemon is started again by systemd, and packets flow all the time.
+fn survives_kill(
+    segment: &Segment,
+    station: Station,
+    ssh: &impl Fn(&str) -> Result<String>,
+) -> Result<()> {
+    segment.wait_next_hops(&[station], BOOT)?;
+    let targets = Segment::targets();
+    let traffic = Traffic::start(&segment.client, &targets, Duration::from_millis(100), PATIENCE);
+    ssh("systemctl kill --signal=KILL sluice.service")?;
+    ssh(
+        "until [ $(systemctl show -P NRestarts sluice.service) = 1 ] && sluice wait --timeout 60s; do sleep 0.2; done",
+    )?;
+    let report = traffic.stop()?;
+    ensure!(report.failures.is_empty(), "{:?}", report.failures);
+    // What it may do is what the unit says.
+    let status = ssh("cat /proc/$(systemctl show -P MainPID sluice.service)/status")?;
+    let effective = status.lines().find(|line| line.starts_with("CapEff")).context("CapEff")?;
+    ensure!(
+        effective.ends_with("000000c000001400"),
+        "NET_BIND_SERVICE, NET_ADMIN, PERFMON, BPF: {effective}"
+    );
+    Ok(())
+}
+
+fn refuses_what_is_not_ours(ssh: &impl Fn(&str) -> Result<String>) -> Result<()> {
+    ssh(
+        "cp /tmp/sluice-0.2.0-amd64.efi /tmp/t.efi; cp /tmp/sluice-0.3.0-amd64.efi.minisig /tmp/t.efi.minisig",
+    )?;
+    let error = ssh("sluice update /tmp/t.efi 2>&1 && echo taken; rm /tmp/t.efi*")?;
+    ensure!(error.contains("signature") && !error.contains("taken"), "{error}");
+    Ok(())
+}
+
+/// The names in the boot partition, once they are as wanted.
+fn entries_once(
+    ssh: &impl Fn(&str) -> Result<String>,
+    wanted: impl Fn(&str) -> bool,
+) -> Result<String> {
+    let look = || -> Result<String> {
+        let names = ssh("ls /efi/EFI/Linux")?;
+        ensure!(wanted(&names), "{names}");
+        Ok(names)
+    };
+    sluice_tests::lab::until("the boot entries", SOON, look).map(|(names, _)| names)
+}
