@@ -15,6 +15,7 @@ mod reconcile;
 mod scratch;
 mod sources;
 mod status;
+mod update;
 
 use clap::Parser;
 use std::process::ExitCode;
@@ -24,7 +25,10 @@ fn main() -> ExitCode {
     let result = match cli.command {
         cli::Command::Run(args) => daemon::run(args),
         cli::Command::Check(args) => return config::check(&args.config),
-        cli::Command::Client(command) => client(command),
+        cli::Command::Wait(args) => client(async { Ok(cli::wait::run(args).await?) }),
+        cli::Command::Manual(args) => cli::manual::run(&args),
+        cli::Command::Update(args) => cli::update::run(args),
+        cli::Command::Client(command) => client(cli::client::run(command)),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -33,9 +37,9 @@ fn main() -> ExitCode {
 }
 
 /// Client commands need no more than one thread.
-fn client(command: cli::client::ClientCommand) -> anyhow::Result<()> {
+fn client(command: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(cli::client::run(command))
+    runtime.block_on(command)
 }
 
 /// The last words of a command that failed: the whole chain of causes, once.
