@@ -15,6 +15,7 @@ mod reconcile;
 mod scratch;
 mod sources;
 mod status;
+mod update;
 
 use anyhow::Context as _;
 use clap::Parser;
@@ -26,6 +27,9 @@ fn main() -> ExitCode {
         cli::Command::Run(args) => daemon::run(args),
         cli::Command::Check(args) => return config::check(&args.config),
         cli::Command::Welcome(args) => alone(welcome(args)),
+        cli::Command::Wait(args) => alone(async { Ok(cli::wait::run(args).await?) }),
+        cli::Command::Manual(args) => cli::manual::run(&args),
+        cli::Command::Update(args) => cli::update::run(args),
         cli::Command::Client(command) => alone(cli::client::run(command)),
     };
     match result {
@@ -34,16 +38,11 @@ fn main() -> ExitCode {
     }
 }
 
-/// What is no daemon needs no more than one thread.
-fn alone(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
-}
-
-async fn welcome(args: cli::WelcomeArgs) -> anyhow::Result<()> {
-    let listener = tokio::net::TcpListener::bind(args.listen)
-        .await
-        .with_context(|| format!("cannot listen on {}", args.listen))?;
-    http::welcome::serve(listener).await.context("the page has ended")
+        cli::Command::Welcome(args) => alone(welcome(args)),
+        cli::Command::Wait(args) => alone(async { Ok(cli::wait::run(args).await?) }),
+        cli::Command::Manual(args) => cli::manual::run(&args),
+        cli::Command::Update(args) => cli::update::run(args),
+        cli::Command::Client(command) => alone(cli::client::run(command)),
 }
 
 /// The last words of a command that failed: the whole chain of causes, once.

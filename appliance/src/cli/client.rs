@@ -163,7 +163,7 @@ fn completions(shell: Shell) -> String {
 }
 
 /// A reader that had enough (`| head`) is no failure.
-fn print(text: &str) -> io::Result<()> {
+pub(super) fn print(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error),

@@ -4,9 +4,12 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
 pub(crate) mod client;
+pub(crate) mod manual;
 mod request;
 mod table;
 mod tables;
+pub(crate) mod update;
+pub(crate) mod wait;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -42,6 +45,24 @@ pub(crate) enum Command {
     ///
     /// The image runs it instead of `run` while there is no configuration.
     Welcome(WelcomeArgs),
+    /// Wait until the running appliance does its work
+    ///
+    /// That is: the configuration is programmed and the data plane is attached to a link. BGP sessions are not waited
+    /// for, since routers may be down while the appliance is in order; --routed waits for one of them too. When the time
+    /// is over, what is missing stands on standard error, and the exit status is 1.
+    #[command(after_help = "Example:\n  sluice wait --timeout 30s && echo in order")]
+    Wait(wait::WaitArgs),
+    /// Install an update of the image beside the running version, or list what there is
+    ///
+    /// The file must be signed. It becomes a further entry of the boot loader, which starts it twice at most: when it is not
+    /// found healthy, the machine goes back to the running version by itself. Needs a machine that UEFI has started.
+    #[command(
+        after_help = "Examples:\n  sluice update sluice-0.2.0-amd64.efi --reboot\n  sluice update --list"
+    )]
+    Update(update::UpdateArgs),
+    /// Write the manual pages, for packages
+    #[command(hide = true)]
+    Manual(manual::ManualArgs),
     /// Ask a running appliance
     #[command(flatten)]
     Client(client::ClientCommand),

@@ -23,7 +23,9 @@ pub(crate) use general::DataPlane;
 pub(crate) use pattern::Patterns;
 pub(crate) use report::ConfigError;
 pub(crate) use service::{KEPT, WEIGHT, default_idle_timeout as idle_timeout};
-pub(crate) use values::{Community, community_of as community, not_routed, spelled};
+pub(crate) use values::{
+    Community, community_of as community, not_routed, spelled, written_duration,
+};
 
 use report::{Mistake, Report};
 use section::Section;

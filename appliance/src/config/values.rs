@@ -275,14 +275,21 @@ pub(super) fn whole_seconds(
     }
 }
 
+const DURATION_FORM: &str = "write a number with ms, s, m or h, like \"500ms\" or \"30s\"";
+
 fn any_duration(value: &DeValue<'_>) -> Parsed<Duration> {
-    const FORM: &str = "write a number with ms, s, m or h, like \"500ms\" or \"30s\"";
-    let Some(written) = value.as_str() else {
-        return Err(match value.as_integer() {
+    match value.as_str() {
+        Some(written) => written_duration(written),
+        None => Err(match value.as_integer() {
             Some(number) => format!("{number} has no unit; write \"{number}s\""),
-            None => format!("{} is not a time; {FORM}", shown(value)),
-        });
-    };
+            None => format!("{} is not a time; {DURATION_FORM}", shown(value)),
+        }),
+    }
+}
+
+/// A length of time as it is written in the file and on the command line.
+pub(crate) fn written_duration(written: &str) -> Parsed<Duration> {
+    const FORM: &str = DURATION_FORM;
     let written = written.trim();
     let unit_at = written.find(|c: char| !c.is_ascii_digit()).unwrap_or(written.len());
     let (digits, unit) = written.split_at(unit_at);
