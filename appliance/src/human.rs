@@ -44,6 +44,15 @@ pub(crate) fn bits(bytes_per_second: f64) -> String {
     si(bytes_per_second * 8.0)
 }
 
+/// Queues of a NIC: `4`, or `2, wanted 4`; nothing where there is no NIC.
+pub(crate) fn queues(link: &sluice_api::Link) -> String {
+    match (link.queues, link.queues_wanted) {
+        (Some(queues), Some(wanted)) if queues < wanted => format!("{queues}, wanted {wanted}"),
+        (Some(queues), _) => queues.to_string(),
+        (None, _) => String::new(),
+    }
+}
+
 /// The two largest units: `42s`, `3m 10s`, `2h 05m`, `3d 04h`.
 pub(crate) fn duration(seconds: u64) -> String {
     let (days, hours) = (seconds / 86_400, seconds / 3600 % 24);

@@ -1,5 +1,6 @@
 //! Kernel messages → our types. Nothing here fails: what cannot be ours to know is `None`.
 
+use crate::device::Device;
 use crate::ours;
 use crate::types::Link;
 use ipnet::IpNet;
@@ -73,15 +74,28 @@ pub(crate) fn link(message: &LinkMessage) -> Option<Link> {
         mac: [0; 6],
         mtu: 0,
         up: message.header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp),
+        queues: u32::MAX,
+        device: None,
     };
+    let (mut bus, mut device) = (None, None);
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name.clone_from(name),
             LinkAttribute::Address(bytes) => link.mac = mac(bytes).unwrap_or_default(),
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            LinkAttribute::NumRxQueues(queues) | LinkAttribute::NumTxQueues(queues) => {
+                link.queues = link.queues.min(*queues);
+            }
+            LinkAttribute::ParentDevBusName(name) => bus = Some(name),
+            LinkAttribute::ParentDevName(name) => device = Some(name),
             _ => {}
         }
     }
+    if link.queues == u32::MAX {
+        link.queues = 1;
+    }
+    link.device =
+        bus.zip(device).map(|(bus, name)| Device { bus: bus.clone(), name: name.clone() });
     Some(link)
 }
 
@@ -197,5 +211,32 @@ fn ip(address: &RouteAddress) -> Option<IpAddr> {
         RouteAddress::Inet(ip) => Some(IpAddr::V4(*ip)),
         RouteAddress::Inet6(ip) => Some(IpAddr::V6(*ip)),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nic(attributes: Vec<LinkAttribute>) -> Link {
+        let mut message = LinkMessage::default();
+        message.attributes = attributes;
+        link(&message).unwrap()
+    }
+
+    #[test]
+    fn a_nic_has_queues_and_a_device() {
+        let virtio = nic(vec![
+            LinkAttribute::NumTxQueues(4),
+            LinkAttribute::NumRxQueues(2),
+            LinkAttribute::ParentDevName("virtio0".to_owned()),
+            LinkAttribute::ParentDevBusName("virtio".to_owned()),
+        ]);
+        assert_eq!(virtio.queues, 2);
+        let device = Device { bus: "virtio".to_owned(), name: "virtio0".to_owned() };
+        assert_eq!(virtio.device, Some(device));
+        let veth = nic(vec![LinkAttribute::NumTxQueues(1)]);
+        assert_eq!((veth.queues, veth.device), (1, None));
+        assert_eq!(nic(Vec::new()).queues, 1);
     }
 }

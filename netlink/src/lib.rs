@@ -14,6 +14,7 @@
 
 mod address_table;
 mod decode;
+mod device;
 mod driver;
 mod epoch;
 mod error;
@@ -26,6 +27,7 @@ mod track;
 mod types;
 mod vip;
 
+pub use device::Device;
 pub use error::{
     AddVipError, AddressForError, RemoveVipError, RequestError, StartError, VipsError,
 };

@@ -10,7 +10,15 @@ fn seconds(n: u64) -> Duration {
 }
 
 fn links(up: bool) -> BTreeMap<u32, Link> {
-    let link = Link { index: 2, name: "eth0".into(), mac: [2, 0, 0, 0, 0, 1], mtu: 1500, up };
+    let link = Link {
+        index: 2,
+        name: "eth0".into(),
+        mac: [2, 0, 0, 0, 0, 1],
+        mtu: 1500,
+        up,
+        queues: 1,
+        device: None,
+    };
     BTreeMap::from([(2, link)])
 }
 

@@ -1,5 +1,6 @@
 //! What others see of links and next hops.
 
+use crate::device::Device;
 use std::net::IpAddr;
 
 /// One network interface.
@@ -15,6 +16,10 @@ pub struct Link {
     pub mtu: u32,
     /// Administratively up and with carrier (`IFF_UP` and `IFF_LOWER_UP`).
     pub up: bool,
+    /// Queues that the driver has made room for, received or sent, whichever are fewer: what `ethtool -l` calls the maximum.
+    pub queues: u32,
+    /// The device behind it.
+    pub device: Option<Device>,
 }
 
 /// The resolved way to a destination.

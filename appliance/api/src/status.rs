@@ -75,6 +75,16 @@ pub struct Link {
     pub up: bool,
     /// How the XDP program is attached.
     pub xdp: XdpMode,
+    /// Driver of the NIC; absent when no XDP is attached, and for links that are no NIC's (veth, bridges).
+    #[serde(default)]
+    #[schema(example = "virtio_net")]
+    pub driver: Option<String>,
+    /// Queues that the NIC has, received or sent, whichever are fewer.
+    #[serde(default)]
+    pub queues: Option<u32>,
+    /// Queues with which no CPU waits for another one to send by XDP; with fewer it is correct, and slower.
+    #[serde(default)]
+    pub queues_wanted: Option<u32>,
 }
 
 /// How the XDP program is attached to a link.

@@ -26,7 +26,14 @@ pub(super) fn status(status: &Status) -> String {
     }
     line("flows", flows(status));
     line("traffic", traffic(&status.rates));
-    let mut links = Table::new([("LINK", Left), ("INDEX", Right), ("STATE", Left), ("XDP", Left)]);
+    let mut links = Table::new([
+        ("LINK", Left),
+        ("INDEX", Right),
+        ("STATE", Left),
+        ("XDP", Left),
+        ("DRIVER", Left),
+        ("QUEUES", Left),
+    ]);
     for link in &status.links {
         let state = if link.up { "up" } else { "down" };
         links.row([
@@ -34,6 +41,8 @@ pub(super) fn status(status: &Status) -> String {
             link.index.to_string(),
             state.to_owned(),
             link.xdp.to_string(),
+            link.driver.clone().unwrap_or_default(),
+            human::queues(link),
         ]);
     }
     _ = write!(text, "\n{}", links.render("no link: nothing matches [data-plane] interfaces"));

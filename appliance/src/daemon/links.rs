@@ -1,5 +1,6 @@
 //! Which links the data plane is attached to: the pattern's links, as they come and go.
 
+use super::nic::Nic;
 use crate::config::Patterns;
 use crate::ports::DataPlane;
 use crate::reconcile::pause;
@@ -12,8 +13,13 @@ use std::time::Instant;
 /// Attachments, and what stands in their way.
 #[derive(Default)]
 pub(super) struct Attachments {
-    modes: BTreeMap<u32, AttachMode>,
+    attached: BTreeMap<u32, Attached>,
     failures: BTreeMap<u32, Failure>,
+}
+
+struct Attached {
+    mode: AttachMode,
+    nic: Option<Nic>,
 }
 
 struct Failure {
@@ -60,7 +66,7 @@ impl Attachments {
         let mut changed = self.detach(&selected, links, data_plane).await;
         for (index, link) in selected {
             let due = self.failures.get(&index).is_none_or(|failure| now >= failure.next_attempt);
-            if self.modes.contains_key(&index) || !due {
+            if self.attached.contains_key(&index) || !due {
                 continue;
             }
             changed = true;
@@ -68,7 +74,7 @@ impl Attachments {
                 Ok(mode) => {
                     tracing::info!(link = link.name, ?mode, "attached");
                     self.failures.remove(&index);
-                    self.modes.insert(index, mode);
+                    self.attached.insert(index, Attached { mode, nic: Nic::of(link) });
                 }
                 Err(error) => self.failed(index, &link.name, format!("{error:#}"), now),
             }
@@ -90,9 +96,9 @@ impl Attachments {
             }
         };
         // What the kernel lost with its link is attached anew when the link is back.
-        let before = self.modes.len();
-        self.modes.retain(|index, _| kernel.contains_key(index) && links.contains_key(index));
-        let mut changed = self.modes.len() != before;
+        let before = self.attached.len();
+        self.attached.retain(|index, _| kernel.contains_key(index) && links.contains_key(index));
+        let mut changed = self.attached.len() != before;
         let unwanted: BTreeSet<u32> =
             kernel.keys().copied().filter(|index| !selected.contains_key(index)).collect();
         for index in unwanted {
@@ -101,7 +107,7 @@ impl Attachments {
                 Ok(()) => tracing::info!(link = name, index, "detached"),
                 Err(error) => tracing::warn!(link = name, index, "cannot detach: {error:#}"),
             }
-            self.modes.remove(&index);
+            self.attached.remove(&index);
             changed = true;
         }
         changed
@@ -143,15 +149,22 @@ impl Attachments {
     ) -> Vec<sluice_api::Link> {
         let selected = links.iter().filter(|(_, link)| patterns.selects(&link.name));
         let mut shown: Vec<sluice_api::Link> = selected
-            .map(|(index, link)| sluice_api::Link {
-                name: link.name.clone(),
-                index: *index,
-                up: link.up,
-                xdp: match self.modes.get(index) {
-                    Some(AttachMode::Native) => XdpMode::Native,
-                    Some(AttachMode::Generic) => XdpMode::Generic,
-                    None => XdpMode::Detached,
-                },
+            .map(|(index, link)| {
+                let attached = self.attached.get(index);
+                let nic = attached.and_then(|attached| attached.nic.as_ref());
+                sluice_api::Link {
+                    name: link.name.clone(),
+                    index: *index,
+                    up: link.up,
+                    xdp: match attached.map(|attached| attached.mode) {
+                        Some(AttachMode::Native) => XdpMode::Native,
+                        Some(AttachMode::Generic) => XdpMode::Generic,
+                        None => XdpMode::Detached,
+                    },
+                    driver: nic.map(|nic| nic.driver.clone()),
+                    queues: nic.map(|_| link.queues),
+                    queues_wanted: nic.map(|nic| nic.queues_wanted),
+                }
             })
             .collect();
         shown.sort_by(|a, b| a.name.cmp(&b.name));
@@ -166,7 +179,9 @@ mod tests {
     fn links(names: &[&str]) -> BTreeMap<u32, Link> {
         let link = |(index, name): (u32, &&str)| {
             let name = (*name).to_owned();
-            (index, Link { index, name, mac: [0; 6], mtu: 1500, up: true })
+            let link =
+                Link { index, name, mac: [0; 6], mtu: 1500, up: true, queues: 1, device: None };
+            (index, link)
         };
         (1..).zip(names).map(link).collect()
     }

@@ -6,6 +6,7 @@ mod links;
 mod lock;
 mod logging;
 mod nat64;
+mod nic;
 mod outside;
 mod peers;
 mod privileges;

@@ -50,9 +50,14 @@ fn status(t: u64, rates: Rates) -> Status {
         ready: true,
         problems,
         links: vec![
-            Link { name: "eth0".to_owned(), index: 2, up: true, xdp: XdpMode::Native },
-            Link { name: "eth1".to_owned(), index: 3, up: true, xdp: XdpMode::Generic },
-            Link { name: "eth2".to_owned(), index: 4, up: false, xdp: XdpMode::Detached },
+            Link {
+                driver: Some("virtio_net".to_owned()),
+                queues: Some(2),
+                queues_wanted: Some(4),
+                ..link("eth0", 2, true, XdpMode::Native)
+            },
+            link("eth1", 3, true, XdpMode::Generic),
+            link("eth2", 4, false, XdpMode::Detached),
         ],
         flows: 48_211 + t % 97,
         max_flows: 1_048_576,
@@ -64,6 +69,10 @@ fn status(t: u64, rates: Rates) -> Status {
             graceful_restart_seconds: 120,
         }),
     }
+}
+
+fn link(name: &str, index: u32, up: bool, xdp: XdpMode) -> Link {
+    Link { name: name.to_owned(), index, up, xdp, ..Link::default() }
 }
 
 fn web_backend_is_down(t: u64) -> bool {

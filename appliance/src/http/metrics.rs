@@ -74,6 +74,21 @@ fn data_plane(page: &mut Exposition, snapshot: &Snapshot) {
             family.sample(&labels, u8::from(link.xdp == *mode));
         }
     }
+    let mut family = page.gauge("sluice_link_queues", "Queues of the NIC.");
+    for link in &status.links {
+        if let Some(queues) = link.queues {
+            family.sample(&[("link", &link.name)], queues);
+        }
+    }
+    let mut family = page.gauge(
+        "sluice_link_queues_wanted",
+        "Queues with which no CPU waits for another one to send by XDP.",
+    );
+    for link in &status.links {
+        if let Some(wanted) = link.queues_wanted {
+            family.sample(&[("link", &link.name)], wanted);
+        }
+    }
     page.gauge("sluice_flows", "Live entries of the flow table.").sample(&[], status.flows);
     page.gauge("sluice_flows_max", "Room of the flow table.").sample(&[], status.max_flows);
     page.counter("sluice_passed_packets_total", "Packets that were not ours, to the kernel.")

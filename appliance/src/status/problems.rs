@@ -2,6 +2,7 @@
 
 use super::services::missing_way;
 use super::{View, bgp};
+use sluice_api::{Link, XdpMode};
 use sluice_bgp::PeerStatus;
 use sluice_plan::Wanted;
 
@@ -26,6 +27,7 @@ impl View<'_> {
         problems.extend(self.unserved(wanted));
         problems.extend(self.unreachable());
         problems.extend(self.sessions());
+        problems.extend(self.links.iter().filter_map(few_queues));
         problems
     }
 
@@ -60,5 +62,54 @@ impl View<'_> {
             let partly = peer.problems.iter();
             missing.into_iter().chain(partly.map(|p| format!("BGP peer {}: {p}", peer.address)))
         })
+    }
+}
+
+/// It works all the same, so this is the last of all problems.
+fn few_queues(link: &Link) -> Option<String> {
+    let (driver, queues, wanted) = (link.driver.as_ref()?, link.queues?, link.queues_wanted?);
+    if link.xdp != XdpMode::Native || queues >= wanted {
+        return None;
+    }
+    let fix = if driver == "virtio_net" {
+        // One interrupt for each direction of each queue, one for the configuration, one for the control queue.
+        let vectors = wanted.saturating_mul(2).saturating_add(2);
+        format!("give the virtual NIC queues={wanted} (QEMU: and mq=on,vectors={vectors})")
+    } else {
+        format!("give the NIC {wanted} queues")
+    };
+    let (name, noun) = (&link.name, if queues == 1 { "queue" } else { "queues" });
+    Some(format!(
+        "link {name}: {queues} {noun} where {wanted} are wanted, so XDP sends under a lock: {fix}"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_queues_are_told_with_the_fix() {
+        let link = |driver: &str, queues, xdp| Link {
+            name: "eth0".to_owned(),
+            driver: Some(driver.to_owned()),
+            queues: Some(queues),
+            queues_wanted: Some(4),
+            xdp,
+            ..Link::default()
+        };
+        let told = |driver, queues, xdp| few_queues(&link(driver, queues, xdp));
+        assert_eq!(
+            told("virtio_net", 2, XdpMode::Native).unwrap(),
+            "link eth0: 2 queues where 4 are wanted, so XDP sends under a lock: give the virtual NIC queues=4 (QEMU: and \
+             mq=on,vectors=10)"
+        );
+        assert_eq!(
+            told("mlx5_core", 1, XdpMode::Native).unwrap(),
+            "link eth0: 1 queue where 4 are wanted, so XDP sends under a lock: give the NIC 4 queues"
+        );
+        assert_eq!(told("virtio_net", 4, XdpMode::Native), None);
+        assert_eq!(told("virtio_net", 2, XdpMode::Generic), None);
+        assert_eq!(few_queues(&Link { xdp: XdpMode::Native, ..Link::default() }), None);
     }
 }

@@ -172,6 +172,7 @@ pub(super) fn links(snapshot: &Snapshot) -> Markup {
                         th scope="col" { "Link" }
                         th scope="col" { "Carrier" }
                         th scope="col" { "XDP" }
+                        th scope="col" { "Queues" }
                     }
                 }
                 tbody {
@@ -183,6 +184,7 @@ pub(super) fn links(snapshot: &Snapshot) -> Markup {
                                 @else { (badge(Tone::Bad, "down")) }
                             }
                             td { (xdp_badge(link)) }
+                            td { (human::queues(link)) @if let Some(driver) = &link.driver { " " span.dim { (driver) } } }
                         }
                     }
                 }
