@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -15,6 +16,13 @@ const BOOT: Duration = Duration::from_secs(240);
 const SOON: Duration = Duration::from_secs(60);
 const PATIENCE: Duration = Duration::from_secs(5);
 const TOKEN: &str = "correct-horse-battery";
+
+/// One test at a time: machines that share the cores with other machines only wait.
+static TURN: Mutex<()> = Mutex::new(());
+
+fn turn() -> MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// What every appliance of these tests is given, whatever the way.
 fn files(dir: &Path, station: Station) -> Result<Vec<(&'static str, String)>> {
@@ -45,6 +53,7 @@ fn credentials(files: &[(&str, String)]) -> Vec<(String, Vec<u8>)> {
 /// One boots from BIOS with a CIDATA disk, the other from UEFI with credentials; both on one segment.
 #[test]
 fn two_appliances_boot_announce_balance_and_leave() -> Result<()> {
+    let _turn = turn();
     let image = Artefacts::find()?;
     let segment = Segment::build("image", 2)?;
     let dir = segment.lab.dir();
@@ -134,6 +143,7 @@ fn leaves_in_order(segment: &Segment, machine: &Machine, other: Station) -> Resu
 /// No disk, no configuration: DHCP, and a page that says what to do.
 #[test]
 fn without_a_configuration_a_page_says_what_to_do() -> Result<()> {
+    let _turn = turn();
     let image = Artefacts::find()?;
     let segment = Segment::build("welcome", 1)?;
     let dir = segment.lab.dir();
@@ -190,6 +200,7 @@ fn dhcp(segment: &Segment, dir: &Path) -> Result<sluice_tests::lab::Proc> {
 /// A good update stays; a broken one is tried twice and given up; what is on the state partition survives both.
 #[test]
 fn an_update_that_fails_is_taken_back() -> Result<()> {
+    let _turn = turn();
     let image = Artefacts::find()?;
     let segment = Segment::build("update", 1)?;
     let dir = segment.lab.dir();
