@@ -38,11 +38,16 @@ fn main() -> ExitCode {
     }
 }
 
-        cli::Command::Welcome(args) => alone(welcome(args)),
-        cli::Command::Wait(args) => alone(async { Ok(cli::wait::run(args).await?) }),
-        cli::Command::Manual(args) => cli::manual::run(&args),
-        cli::Command::Update(args) => cli::update::run(args),
-        cli::Command::Client(command) => alone(cli::client::run(command)),
+/// What is no daemon needs no more than one thread.
+fn alone(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+}
+
+async fn welcome(args: cli::WelcomeArgs) -> anyhow::Result<()> {
+    let listener = tokio::net::TcpListener::bind(args.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", args.listen))?;
+    http::welcome::serve(listener).await.context("the page has ended")
 }
 
 /// The last words of a command that failed: the whole chain of causes, once.
