@@ -11,7 +11,7 @@ use crate::ledger::SharedLedger;
 use crate::ports::{Addresses, DataPlane, NextHops, Routes};
 use crate::reconcile::{Look, Reconciler};
 use crate::sources::Merged;
-use crate::status::{Meter, SourceReports, View};
+use crate::status::{Meter, PeerProblems, SourceReports, View};
 use sd_notify::NotifyState;
 use sluice_api::Snapshot;
 use sluice_bgp::{PeerStatus, SpeakerConfig};
@@ -55,7 +55,7 @@ pub(super) struct Appliance {
     pub(super) outside: Option<Outside>,
     /// What the speaker was last configured with.
     pub(super) speaker: Option<SpeakerConfig>,
-    pub(super) peer_problems: BTreeMap<String, String>,
+    pub(super) peer_problems: PeerProblems,
     /// What became of the wishes of sources.
     pub(super) reports: watch::Sender<Arc<SourceReports>>,
     pub(super) report_revision: u64,

@@ -12,12 +12,11 @@ use crate::http::{App, Sources};
 use crate::ledger::{Ledger, SharedLedger};
 use crate::ports::{Addresses, DataPlane, NextHops, Routes};
 use crate::reconcile::{Look, Reconciler};
-use crate::status::Meter;
+use crate::status::{Meter, PeerProblems};
 use anyhow::{Context as _, bail};
 use sluice_api::Snapshot;
 use sluice_model::Health;
 use sluice_netlink::Netlink;
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -69,7 +68,7 @@ pub(super) async fn start(path: PathBuf, config: Config) -> anyhow::Result<Appli
         desired,
         outside,
         speaker: None,
-        peer_problems: BTreeMap::new(),
+        peer_problems: PeerProblems::new(),
         reports: watch::Sender::default(),
         report_revision: first_revision(),
         resolutions: netlink.resolutions().borrow().clone(),
