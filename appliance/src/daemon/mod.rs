@@ -7,6 +7,7 @@ mod lock;
 mod logging;
 mod nat64;
 mod outside;
+mod pace;
 mod peers;
 mod privileges;
 mod reload;
@@ -36,6 +37,10 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<()> {
     outcome
 }
 
+/// Events that are taken in before the daemon acts on them: those of a burst cost one pass together. Each source gives
+/// its latest value only, so more than a few are rarely there.
+const BURST: u32 = 16;
+
 /// Wait, feed, flush.
 async fn serve(path: PathBuf, config: config::Config) -> anyhow::Result<()> {
     // Listened to first: a signal that comes while starting must not end the process halfway.
@@ -44,16 +49,19 @@ async fn serve(path: PathBuf, config: config::Config) -> anyhow::Result<()> {
     let mut wakeups = Wakeups::new(signals, &appliance);
     logging::notify(&[sd_notify::NotifyState::Ready]);
     loop {
-        let event = wakeups.next().await;
-        match appliance.handle(event).await? {
-            Next::Go => appliance.flush().await,
-            Next::Rewire => {
-                wakeups.rewire(&appliance);
-                appliance.flush().await;
+        let mut next = Some(wakeups.next(appliance.shows_at()).await);
+        let mut room = BURST;
+        while let Some(event) = next {
+            match appliance.handle(event).await? {
+                Next::Go => {}
+                Next::Rewire => wakeups.rewire(&appliance),
+                Next::Stop(signal) => {
+                    return shutdown::shutdown(appliance, &format!("stopped by {signal}")).await;
+                }
             }
-            Next::Stop(signal) => {
-                return shutdown::shutdown(appliance, &format!("stopped by {signal}")).await;
-            }
+            room -= 1;
+            next = if room > 0 { wakeups.ready() } else { None };
         }
+        appliance.flush().await;
     }
 }

@@ -12,6 +12,7 @@ use crate::lab::appliance::API;
 use crate::lab::leak;
 use crate::lab::peers::Kind;
 use crate::lab::topology::Topology;
+use crate::lab::until;
 
 /// No answer takes this long unless the appliance hangs.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -72,7 +73,13 @@ pub fn patches(lab: &Topology, services: u32, sources: u32) -> Result<Many> {
     }
     let took = start.elapsed();
     answers.sort();
-    Ok(Many { took, answers, writes: revision(lab)?.saturating_sub(before) })
+    // Snapshots come at their own pace; the last one shows the last write.
+    let (after, _) = until("every service to be shown", PATIENCE, || {
+        let shown: Vec<Value> = lab.appliance.api("services")?;
+        ensure!(shown.len() == services as usize, "{} are", shown.len());
+        revision(lab)
+    })?;
+    Ok(Many { took, answers, writes: after.saturating_sub(before) })
 }
 
 fn revision(lab: &Topology) -> Result<u64> {
