@@ -317,7 +317,10 @@ fn changes_that_come_together_are_written_together() -> Result<()> {
     let (mut topology, _) = bridged("src_many", "")?;
     let many = source_measure::patches(&topology, 160, 8)?;
     let (median, worst) = (many.answers[many.answers.len() / 2], many.answers[159]);
-    println!("{} writes in {:.1?}, answers {median:.1?}, at worst {worst:.1?}", many.writes, many.took);
+    println!(
+        "{} writes in {:.1?}, answers {median:.1?}, at worst {worst:.1?}",
+        many.writes, many.took
+    );
     assert_eq!(many.answers.len(), 160);
     assert!(many.writes <= 80, "{} writes for 160 changes from 8 sources", many.writes);
     // All of it is kept.

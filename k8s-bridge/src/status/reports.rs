@@ -310,15 +310,7 @@ mod tests {
             let services = std::iter::zip(&names, states).map(|(name, (state, problem))| {
                 let announced = state == Up;
                 let name = name.clone();
-                let report = ServiceReport {
-                    name,
-                    programmed: true,
-                    announced,
-                    state,
-                    problem,
-                    generation: 5,
-                };
-                report
+                ServiceReport { name, programmed: true, announced, state, problem, generation: 5 }
             });
             let services = services.collect();
             SourceReport { generation: 5, services, ..SourceReport::default() }
