@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use sluice_api::{BgpPeer, BgpState};
+use sluice_tests::demo::source_measure;
 use sluice_tests::lab::backend;
 use sluice_tests::lab::certificates::Authority;
 use sluice_tests::lab::client::{Outcome, Transport, request};
@@ -308,5 +309,27 @@ fn a_source_brings_its_peers() -> Result<()> {
     wish["peers"] = json!([]);
     caller.wish("PUT", "prod", &wish)?;
     sessions(&[&v6])?;
+    topology.appliance.stop().map(drop)
+}
+
+#[test]
+fn changes_that_come_together_are_written_together() -> Result<()> {
+    let (mut topology, _) = bridged("src_many", "")?;
+    let many = source_measure::patches(&topology, 160, 8)?;
+    let (median, worst) = (many.answers[many.answers.len() / 2], many.answers[159]);
+    println!(
+        "{} writes in {:.1?}, answers {median:.1?}, at worst {worst:.1?}",
+        many.writes, many.took
+    );
+    assert_eq!(many.answers.len(), 160);
+    assert!(many.writes <= 80, "{} writes for 160 changes from 8 sources", many.writes);
+    // All of it is kept.
+    topology.appliance.kill()?;
+    topology.appliance.start_ready()?;
+    until("every service to be back", SOON, || {
+        let services: Vec<Value> = topology.appliance.api("services")?;
+        ensure!(services.len() == 160, "{} are", services.len());
+        Ok(())
+    })?;
     topology.appliance.stop().map(drop)
 }

@@ -158,32 +158,11 @@ impl fmt::Display for Clash {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observed::RouteAttributes;
-    use crate::service::{Backend, Family, NoBackend, Protocol};
-    use std::time::Duration;
+    use crate::service::Family;
+    use crate::testing;
 
     fn service(name: &str, vip: &str, backends: &[(&str, u16)]) -> Service {
-        Service {
-            name: ServiceName(name.into()),
-            vips: vec![vip.parse().unwrap()],
-            port: 80,
-            protocol: Protocol::Tcp,
-            backends: backends
-                .iter()
-                .map(|(address, weight)| Backend {
-                    address: address.parse().unwrap(),
-                    weight: *weight,
-                })
-                .collect(),
-            health: None,
-            no_backend: NoBackend::Reject,
-            idle_timeout: Duration::from_secs(60),
-            source_ranges: Arc::default(),
-            affinity: None,
-            full_nat: Arc::default(),
-            nat64: false,
-            route: RouteAttributes::default(),
-        }
+        testing::service(name, &[vip], backends)
     }
 
     #[test]

@@ -7,6 +7,8 @@ mod desired;
 mod health;
 mod observed;
 mod service;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 pub use desired::{Clash, Desired, Generation};
 pub use health::{Health, HealthCheck, Probe, StatusRange, Target, Verdict};

@@ -5,8 +5,7 @@
 use proptest::prelude::*;
 use sluice_model::{
     Backend, Desired, Frontend, Generation, Health, HealthCheck, NoBackend, Observed, Probe,
-    Program, Protocol, RouteAttributes, Service, ServiceName, Verdict, canonical_backends,
-    host_prefix,
+    Program, Protocol, RouteAttributes, Service, Verdict, canonical_backends, host_prefix, testing,
 };
 use sluice_plan::{Step, Wanted, plan};
 use std::collections::{BTreeMap, BTreeSet};
@@ -68,19 +67,16 @@ fn service() -> impl Strategy<Value = Service> {
     let shape = (any::<bool>(), any::<bool>(), any::<[bool; 2]>(), prop::option::of(1u32..3));
     ("[a-d]", vips, 80u16..82, protocol(), backends, shape).prop_map(
         |(name, vips, port, protocol, backends, (checked, reject, [nat, nat64], med))| Service {
-            name: ServiceName(name),
             vips,
             port,
             protocol,
             backends,
             health: checked.then(check),
             no_backend: if reject { NoBackend::Reject } else { NoBackend::Drop },
-            idle_timeout: Duration::from_secs(60),
-            source_ranges: Arc::default(),
-            affinity: None,
             full_nat: nat.then(|| "10.0.0.0/8".parse().unwrap()).into_iter().collect(),
             nat64,
             route: RouteAttributes { med, ..RouteAttributes::default() },
+            ..testing::service(&name, &[], &[])
         },
     )
 }
@@ -270,25 +266,9 @@ proptest! {
 
 #[test]
 fn only_usable_backends_are_programmed() {
-    let service = |health| Service {
-        name: ServiceName("web".into()),
-        vips: vec!["203.0.113.10".parse().unwrap()],
-        port: 80,
-        protocol: Protocol::Tcp,
-        backends: BACKENDS
-            .iter()
-            .zip([1, 1, 0, 1, 1])
-            .map(|(a, weight)| Backend { address: a.parse().unwrap(), weight })
-            .collect(),
-        health,
-        no_backend: NoBackend::Reject,
-        idle_timeout: Duration::from_secs(60),
-        source_ranges: Arc::default(),
-        affinity: None,
-        full_nat: Arc::default(),
-        nat64: false,
-        route: RouteAttributes::default(),
-    };
+    let weights = [1, 1, 0, 1, 1];
+    let backends: Vec<(&str, u16)> = BACKENDS.into_iter().zip(weights).collect();
+    let service = |health| Service { health, ..testing::service("web", &VIPS[..1], &backends) };
     let programmed = |health_check: Option<HealthCheck>, verdicts: [Verdict; 3], lost: &[&str]| {
         let desired = Desired::new(Generation(1), [service(health_check)]).0;
         let mut health = health(&verdicts, &Observed::default());
@@ -358,19 +338,9 @@ fn only_usable_backends_are_programmed() {
 #[test]
 fn the_first_service_of_a_vip_decides_its_route() {
     let service = |name: &str, port, med, vips: &[&str]| Service {
-        name: ServiceName(name.into()),
-        vips: vips.iter().map(|vip| vip.parse().unwrap()).collect(),
         port,
-        protocol: Protocol::Tcp,
-        backends: vec![Backend { address: "10.1.0.1:80".parse().unwrap(), weight: 1 }],
-        health: None,
-        no_backend: NoBackend::Reject,
-        idle_timeout: Duration::from_secs(60),
-        source_ranges: Arc::default(),
-        affinity: None,
-        full_nat: Arc::default(),
-        nat64: false,
         route: RouteAttributes { med, ..RouteAttributes::default() },
+        ..testing::service(name, vips, &[(BACKENDS[0], 1)])
     };
     let services = [
         service("b", 81, Some(7), &[VIPS[0], VIPS[1]]),
@@ -391,21 +361,8 @@ fn the_first_service_of_a_vip_decides_its_route() {
 
 #[test]
 fn under_nat64_an_ipv6_vip_is_announced_for_its_ipv4_backends() {
-    let service = |nat64| Service {
-        name: ServiceName("web".into()),
-        vips: vec![VIPS[2].parse().unwrap()],
-        port: 80,
-        protocol: Protocol::Tcp,
-        backends: vec![Backend { address: BACKENDS[0].parse().unwrap(), weight: 1 }],
-        health: None,
-        no_backend: NoBackend::Reject,
-        idle_timeout: Duration::from_secs(60),
-        source_ranges: Arc::default(),
-        affinity: None,
-        full_nat: Arc::default(),
-        nat64,
-        route: RouteAttributes::default(),
-    };
+    let plain = testing::service("web", &VIPS[2..3], &[(BACKENDS[0], 1)]);
+    let service = |nat64| Service { nat64, ..plain.clone() };
     for nat64 in [false, true] {
         let desired = Desired::new(Generation(1), [service(nat64)]).0;
         let wanted = Wanted::new(&desired, &Health::default());

@@ -4,6 +4,7 @@ use super::events::Event;
 use super::links::Attachments;
 use super::logging::notify;
 use super::outside::Outside;
+use super::pace::Pace;
 use super::peers;
 use crate::config::Config;
 use crate::health::{Checks, Reports};
@@ -11,7 +12,7 @@ use crate::ledger::SharedLedger;
 use crate::ports::{Addresses, DataPlane, NextHops, Routes};
 use crate::reconcile::{Look, Reconciler};
 use crate::sources::Merged;
-use crate::status::{Meter, SourceReports, View};
+use crate::status::{Meter, PeerProblems, SourceReports, View};
 use sd_notify::NotifyState;
 use sluice_api::Snapshot;
 use sluice_bgp::{PeerStatus, SpeakerConfig};
@@ -55,7 +56,7 @@ pub(super) struct Appliance {
     pub(super) outside: Option<Outside>,
     /// What the speaker was last configured with.
     pub(super) speaker: Option<SpeakerConfig>,
-    pub(super) peer_problems: BTreeMap<String, String>,
+    pub(super) peer_problems: PeerProblems,
     /// What became of the wishes of sources.
     pub(super) reports: watch::Sender<Arc<SourceReports>>,
     pub(super) report_revision: u64,
@@ -73,6 +74,7 @@ pub(super) struct Appliance {
     pub(super) peers: Vec<PeerStatus>,
     pub(super) meter: Meter,
     pub(super) snapshots: watch::Sender<Arc<Snapshot>>,
+    pub(super) pace: Pace,
     /// Ends the API.
     pub(super) stop: CancellationToken,
     /// What the last reload, the ledger and the data plane have to complain about.
@@ -113,6 +115,7 @@ impl Appliance {
             Event::Peers(peers) => self.peers = peers,
             Event::Reload => return Ok(self.reload().await),
             Event::Tick => self.tick().await,
+            Event::Show => {}
             Event::Terminate(signal) => return Ok(Next::Stop(signal)),
             // What carries traffic stays as it is; the service manager starts us again and we adopt it.
             Event::Lost(part) => anyhow::bail!("{part} ended unexpectedly"),
@@ -272,8 +275,15 @@ impl Appliance {
         self.data_plane_problem = Some(problem);
     }
 
-    /// Shows the state as it is.
+    /// When the state is to be shown that was not shown yet.
+    pub(super) fn shows_at(&self) -> Option<Instant> {
+        self.pace.due_at()
+    }
+
+    /// Reports to sources, which wait for it, and shows the state as it is, at its pace.
     pub(super) fn publish(&mut self) {
+        let began = Instant::now();
+        let is_shown = self.pace.ask(began);
         let patterns = &self.config.data_plane.interfaces;
         let mut troubles = self.reconciler.problems();
         troubles.extend(self.attachments.problems(patterns, &self.links));
@@ -309,7 +319,10 @@ impl Appliance {
         if reports != before {
             self.reports.send_replace(Arc::clone(&reports));
         }
-        self.snapshots.send_replace(Arc::new(view.snapshot(&wanted, &reports)));
+        if is_shown {
+            self.snapshots.send_replace(Arc::new(view.snapshot(&wanted, &reports)));
+            self.pace.done(began, Instant::now());
+        }
         self.report_revision = revision;
     }
 }

@@ -3,12 +3,13 @@
 use super::appliance::Appliance;
 use crate::health::Reports;
 use crate::sources::Merged;
+use futures_util::FutureExt as _;
 use sluice_bgp::PeerStatus;
 use sluice_netlink::{Link, Resolution};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{Interval, MissedTickBehavior, interval};
@@ -35,6 +36,8 @@ pub(super) enum Event {
     Reload,
     /// A second has passed.
     Tick,
+    /// The state that was not shown yet may be shown.
+    Show,
     /// End in order.
     Terminate(&'static str),
     /// A part has ended that should not have.
@@ -104,8 +107,13 @@ impl Wakeups {
         }
     }
 
+    /// An event that is there already.
+    pub(super) fn ready(&mut self) -> Option<Event> {
+        self.next(None).now_or_never()
+    }
+
     /// The next event. Cancel-safe: nothing is taken before it is returned.
-    pub(super) async fn next(&mut self) -> Event {
+    pub(super) async fn next(&mut self, shows_at: Option<Instant>) -> Event {
         tokio::select! {
             // Signals first, so that no flood of changes keeps the daemon from ending.
             biased;
@@ -120,6 +128,8 @@ impl Wakeups {
             read = latest(&mut self.next_hops) => read.map_or(Event::Lost("netlink"), Event::NextHops),
             read = latest(&mut self.routing) => read.map_or(Event::Lost("netlink"), |_| Event::Routing),
             read = peers(&mut self.peers) => read.map_or(Event::Lost("BGP"), Event::Peers),
+            // Last: whatever else happens shows the state as well.
+            () = at(shows_at) => Event::Show,
         }
     }
 }
@@ -128,6 +138,13 @@ impl Wakeups {
 async fn latest<T: Clone>(watched: &mut watch::Receiver<T>) -> Option<T> {
     watched.changed().await.ok()?;
     Some(watched.borrow_and_update().clone())
+}
+
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment.into()).await,
+        None => std::future::pending().await,
+    }
 }
 
 async fn peers(watched: &mut Option<watch::Receiver<Vec<PeerStatus>>>) -> Option<Vec<PeerStatus>> {

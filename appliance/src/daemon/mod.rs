@@ -8,6 +8,7 @@ mod logging;
 mod nat64;
 mod nic;
 mod outside;
+mod pace;
 mod peers;
 mod privileges;
 mod reload;
@@ -37,6 +38,10 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<()> {
     outcome
 }
 
+/// Events that are taken in before the daemon acts on them: those of a burst cost one pass together. Each source gives
+/// its latest value only, so more than a few are rarely there.
+const BURST: u32 = 16;
+
 /// Wait, feed, flush.
 async fn serve(path: PathBuf, config: config::Config) -> anyhow::Result<()> {
     // Listened to first: a signal that comes while starting must not end the process halfway.
@@ -45,16 +50,19 @@ async fn serve(path: PathBuf, config: config::Config) -> anyhow::Result<()> {
     let mut wakeups = Wakeups::new(signals, &appliance);
     logging::notify(&[sd_notify::NotifyState::Ready]);
     loop {
-        let event = wakeups.next().await;
-        match appliance.handle(event).await? {
-            Next::Go => appliance.flush().await,
-            Next::Rewire => {
-                wakeups.rewire(&appliance);
-                appliance.flush().await;
+        let mut next = Some(wakeups.next(appliance.shows_at()).await);
+        let mut room = BURST;
+        while let Some(event) = next {
+            match appliance.handle(event).await? {
+                Next::Go => {}
+                Next::Rewire => wakeups.rewire(&appliance),
+                Next::Stop(signal) => {
+                    return shutdown::shutdown(appliance, &format!("stopped by {signal}")).await;
+                }
             }
-            Next::Stop(signal) => {
-                return shutdown::shutdown(appliance, &format!("stopped by {signal}")).await;
-            }
+            room -= 1;
+            next = if room > 0 { wakeups.ready() } else { None };
         }
+        appliance.flush().await;
     }
 }

@@ -12,8 +12,6 @@ use tokio::sync::watch;
 pub(super) struct Outside {
     config: ApiTls,
     access: watch::Sender<Arc<Access>>,
-    /// Why the files as they are now cannot be used.
-    problem: Option<String>,
 }
 
 // === impl Outside ===
@@ -27,7 +25,7 @@ impl Outside {
             .with_context(|| format!("cannot listen on {listen} for the API (api.tls.listen)"))?;
         let access = Access::read(config).context("cannot serve the API under TLS (api.tls)")?;
         let access = watch::Sender::new(Arc::new(access));
-        Ok((listener, Outside { config: config.clone(), access, problem: None }))
+        Ok((listener, Outside { config: config.clone(), access }))
     }
 
     pub(super) fn serve(&self, listener: TcpListener, app: App) {
@@ -40,26 +38,17 @@ impl Outside {
         });
     }
 
-    fn problems(&self) -> impl Iterator<Item = String> + '_ {
-        self.problem.iter().cloned().chain(self.access.borrow().problems.clone())
-    }
-
-    /// Reads the files again. What cannot be served changes nothing but the tokens' files.
-    fn refresh(&mut self) {
-        match Access::read(&self.config) {
-            Ok(access) => {
-                tracing::info!("certificate and tokens of the API are read again");
-                self.access.send_replace(Arc::new(access));
-                self.problem = None;
-            }
-            Err(error) => {
-                let problem = format!("api.tls: the old files stay in force: {error:#}");
-                if self.problem.as_ref() != Some(&problem) {
-                    tracing::error!("{problem}");
-                }
-                self.problem = Some(problem);
-            }
+    /// Reads the files again, each for itself.
+    fn refresh(&self) {
+        let before = Arc::clone(&self.access.borrow());
+        let access = before.read_again(&self.config);
+        for problem in access.problems.iter().filter(|problem| !before.problems.contains(problem)) {
+            tracing::error!("{problem}");
         }
+        if access.problems.is_empty() {
+            tracing::info!("certificate and tokens of the API are read again");
+        }
+        self.access.send_replace(Arc::new(access));
     }
 }
 
@@ -67,8 +56,8 @@ impl Outside {
 
 impl Appliance {
     /// Follows the files of `[api.tls]`.
-    pub(super) fn follow_access(&mut self) {
-        if let Some(outside) = &mut self.outside {
+    pub(super) fn follow_access(&self) {
+        if let Some(outside) = &self.outside {
             let is_stale = outside.access.borrow().is_stale(&outside.config);
             if is_stale {
                 outside.refresh();
@@ -85,6 +74,7 @@ impl Appliance {
     }
 
     pub(super) fn access_problems(&self) -> Vec<String> {
-        self.outside.iter().flat_map(Outside::problems).collect()
+        let problems = |outside: &Outside| outside.access.borrow().problems.clone();
+        self.outside.iter().flat_map(problems).collect()
     }
 }

@@ -2,9 +2,9 @@
 
 use crate::config::Config;
 use crate::sources::{Bridges, unicast};
+use crate::status::PeerProblems;
 use sluice_api::WantedPeer;
 use sluice_bgp::{PeerConfig, SpeakerConfig};
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Registered port of BGP.
@@ -14,22 +14,22 @@ const HOLD_TIME_S: u16 = 90;
 /// As for peers of the file.
 const CONNECT_RETRY: Duration = Duration::from_secs(5);
 
-/// The speaker as it should be; `None` without `[bgp]`. Second, why a wanted peer is left out, by its name.
-pub(super) fn speaker(
-    config: &Config,
-    bridges: &Bridges,
-) -> (Option<SpeakerConfig>, BTreeMap<String, String>) {
-    let mut problems = BTreeMap::new();
+/// The speaker as it should be; `None` without `[bgp]`. Second, why wanted peers are left out.
+pub(super) fn speaker(config: &Config, bridges: &Bridges) -> (Option<SpeakerConfig>, PeerProblems) {
+    let mut problems = PeerProblems::new();
     let Some(bgp) = &config.bgp else { return (None, problems) };
     let mut speaker = bgp.speaker.clone();
-    for peer in bridges.values().flat_map(|bridge| &bridge.peers) {
+    let wanted = bridges
+        .iter()
+        .flat_map(|(source, bridge)| bridge.peers.iter().map(move |peer| (source, peer)));
+    for (source, peer) in wanted {
         if !peer.appliances.is_empty() && !peer.appliances.contains(&config.name) {
             continue;
         }
         match peer_config(peer, &speaker) {
             Ok(peer) => speaker.peers.push(peer),
             Err(why) => {
-                problems.insert(peer.name.clone(), why);
+                problems.entry(source.clone()).or_default().insert(peer.name.clone(), why);
             }
         }
     }
@@ -62,4 +62,40 @@ fn peer_config(peer: &WantedPeer, speaker: &SpeakerConfig) -> Result<PeerConfig,
         next_hop_v4: None,
         next_hop_v6: None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sources::Bridge;
+    use std::sync::Arc;
+
+    #[test]
+    fn of_two_sources_with_a_peer_of_one_name_the_right_one_is_told() {
+        let text = "data-plane = { interfaces = [\"eth0\"] }\nbgp = { asn = 64512, router-id = \"10.0.0.2\" }";
+        let config = crate::config::parse(text).unwrap();
+        let bridge = |address: &str| {
+            let peer = WantedPeer {
+                name: "tor".into(),
+                address: address.into(),
+                asn: 64513,
+                ..WantedPeer::default()
+            };
+            Arc::new(Bridge { peers: vec![peer], ..Bridge::default() })
+        };
+        let bridges = Bridges::from([
+            ("east".to_owned(), bridge("10.0.0.1")),
+            ("north".to_owned(), bridge("10.0.0.300")),
+            ("south".to_owned(), bridge("10.0.0.3")),
+            ("west".to_owned(), bridge("10.0.0.1")),
+        ]);
+        let (speaker, problems) = speaker(&config, &bridges);
+        let peers = speaker.unwrap().peers;
+        let addresses: Vec<String> = peers.iter().map(|peer| peer.address.to_string()).collect();
+        assert_eq!(addresses, ["10.0.0.1", "10.0.0.3"]);
+        let told: Vec<_> = problems.iter().map(|(source, by_name)| (&**source, by_name)).collect();
+        let [("north", north), ("west", west)] = told[..] else { panic!("{told:?}") };
+        assert!(north["tor"].contains("10.0.0.300"), "{north:?}");
+        assert!(west["tor"].contains("another source"), "{west:?}");
+    }
 }

@@ -5,6 +5,7 @@ use super::links;
 use super::logging::notify;
 use super::peers;
 use crate::config;
+use crate::ledger::Submission;
 use anyhow::{Context as _, bail};
 use sd_notify::NotifyState;
 
@@ -42,7 +43,7 @@ impl Appliance {
             let routes = &mut self.reconciler.routes;
             routes.configure(speaker.as_ref(), false).await.context("cannot change BGP")?;
         }
-        let accepted = self.ledger.lock().configure(fresh.services.clone());
+        let accepted = self.ledger.submit(Submission::Config(fresh.services.clone())).await;
         if let Err(error) = accepted {
             let routes = &mut self.reconciler.routes;
             routes.configure(self.speaker.as_ref(), false).await.context("cannot restore BGP")?;

@@ -4,20 +4,20 @@ use super::appliance::Appliance;
 use super::links::{self, Attachments};
 use super::nat64;
 use super::outside::Outside;
+use super::pace::Pace;
 use super::peers;
 use super::shutdown;
 use crate::config::Config;
 use crate::health::{Checks, Reports};
 use crate::http::{App, Sources};
-use crate::ledger::{Ledger, SharedLedger};
+use crate::ledger::{Ledger, SharedLedger, Submission};
 use crate::ports::{Addresses, DataPlane, NextHops, Routes};
 use crate::reconcile::{Look, Reconciler};
-use crate::status::Meter;
+use crate::status::{Meter, PeerProblems};
 use anyhow::{Context as _, bail};
 use sluice_api::Snapshot;
 use sluice_model::Health;
 use sluice_netlink::Netlink;
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -43,7 +43,7 @@ pub(super) async fn start(path: PathBuf, config: Config) -> anyhow::Result<Appli
     if let Some(problem) = &ledger_problem {
         tracing::error!("{problem}");
     }
-    ledger.configure(config.services.clone())?;
+    ledger.submit(Submission::Config(config.services.clone()))?;
     let netlink = Netlink::start().await.context("cannot read links and addresses")?;
     let links = netlink.links().borrow().clone();
     let missing = links::missing(&config.data_plane.interfaces, &links);
@@ -58,7 +58,8 @@ pub(super) async fn start(path: PathBuf, config: Config) -> anyhow::Result<Appli
     let addresses = Addresses(netlink.clone());
     let reconciler = Reconciler::new(data_plane.clone(), addresses, Routes::default());
     let now = Instant::now();
-    let (desired, ledger) = (ledger.subscribe(), SharedLedger::new(ledger));
+    let desired = ledger.subscribe();
+    let ledger = SharedLedger::start(ledger).context("cannot start the ledger's writer")?;
     let merged = Arc::clone(&desired.borrow());
     let (outside_listener, outside) = outside.unzip();
     let mut appliance = Appliance {
@@ -69,7 +70,7 @@ pub(super) async fn start(path: PathBuf, config: Config) -> anyhow::Result<Appli
         desired,
         outside,
         speaker: None,
-        peer_problems: BTreeMap::new(),
+        peer_problems: PeerProblems::new(),
         reports: watch::Sender::default(),
         report_revision: first_revision(),
         resolutions: netlink.resolutions().borrow().clone(),
@@ -87,6 +88,7 @@ pub(super) async fn start(path: PathBuf, config: Config) -> anyhow::Result<Appli
         peers: Vec::new(),
         meter: Meter::default(),
         snapshots: watch::Sender::new(Arc::new(Snapshot::default())),
+        pace: Pace::new(now),
         stop: CancellationToken::new(),
         reload_problem: None,
         ledger_problem,

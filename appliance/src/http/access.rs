@@ -2,11 +2,13 @@
 
 use crate::config::{ApiTls, ApiToken};
 use anyhow::{Context as _, bail};
-use rustls::RootCertStore;
-use rustls::ServerConfig;
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{RootCertStore, ServerConfig};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -17,11 +19,15 @@ const MIN_TOKEN: usize = 12;
 
 /// What is read from the files at one moment.
 pub(crate) struct Access {
-    /// Certificate and key, and whose certificates count.
+    /// Made of the next two.
     pub(super) tls: Arc<ServerConfig>,
+    /// Certificate and key.
+    identity: Arc<dyn ResolvesServerCert>,
+    /// Whose certificates count.
+    clients: Arc<dyn ClientCertVerifier>,
     tokens: Vec<Token>,
     stamps: Vec<Option<SystemTime>>,
-    /// Tokens that nobody can have at the moment, and why.
+    /// Files that cannot be used as they are, and why.
     pub(crate) problems: Vec<String>,
 }
 
@@ -56,21 +62,28 @@ impl Access {
     /// When TLS cannot be served. A token that cannot be read is nobody's.
     pub(crate) fn read(config: &ApiTls) -> anyhow::Result<Self> {
         let stamps = stamps(config);
-        let tls = Arc::new(server_config(config)?);
+        let (identity, clients) = (identity(config)?, clients(config)?);
+        let tls = server(&identity, &clients)?;
         let mut problems = Vec::new();
-        let mut tokens = Vec::new();
-        for token in &config.tokens {
-            match read_token(token) {
-                Ok(token) => tokens.push(token),
-                Err(error) => problems.push(format!("token {}: {error:#}", token.name)),
-            }
-        }
-        Ok(Access { tls, tokens, stamps, problems })
+        let tokens = tokens(config, &mut problems);
+        Ok(Access { tls, identity, clients, tokens, stamps, problems })
     }
 
-    /// True when a file is not as it was when it was read.
+    /// Reads every file again, each for itself: a certificate that cannot be used stays as it was and keeps no token in
+    /// force. A token that cannot be read is nobody's.
+    pub(crate) fn read_again(&self, config: &ApiTls) -> Self {
+        let stamps = stamps(config);
+        let mut problems = Vec::new();
+        let identity = or_old(identity(config), &self.identity, &mut problems);
+        let clients = or_old(clients(config), &self.clients, &mut problems);
+        let tls = or_old(server(&identity, &clients), &self.tls, &mut problems);
+        let tokens = tokens(config, &mut problems);
+        Access { tls, identity, clients, tokens, stamps, problems }
+    }
+
+    /// True when a file is not as it was when it was read, or could not be used: it may have been read half written.
     pub(crate) fn is_stale(&self, config: &ApiTls) -> bool {
-        self.stamps != stamps(config)
+        !self.problems.is_empty() || self.stamps != stamps(config)
     }
 
     /// Whose token this is. Every token is compared, and each in constant time.
@@ -117,28 +130,58 @@ fn read_token(token: &ApiToken) -> anyhow::Result<Token> {
     Ok(Token { name, secret: secret.as_bytes().to_vec(), sources })
 }
 
-fn server_config(config: &ApiTls) -> anyhow::Result<ServerConfig> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()?;
-    let builder = match &config.client_ca {
-        None => builder.with_no_client_auth(),
-        Some(file) => {
-            let mut roots = RootCertStore::empty();
-            for certificate in certificates(file)? {
-                roots.add(certificate).with_context(|| format!("{}", file.display()))?;
-            }
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-            builder.with_client_cert_verifier(verifier.allow_unauthenticated().build()?)
-        }
+fn tokens(config: &ApiTls, problems: &mut Vec<String>) -> Vec<Token> {
+    let usable = |token: &ApiToken| {
+        let refused = |error| problems.push(format!("token {}: {error:#}", token.name));
+        read_token(token).map_err(refused).ok()
     };
+    config.tokens.iter().filter_map(usable).collect()
+}
+
+/// What was read, or what is in force and why it stays.
+fn or_old<T: ?Sized>(
+    read: anyhow::Result<Arc<T>>,
+    old: &Arc<T>,
+    problems: &mut Vec<String>,
+) -> Arc<T> {
+    read.unwrap_or_else(|error| {
+        problems.push(format!("api.tls: what was read before stays in force: {error:#}"));
+        Arc::clone(old)
+    })
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+fn identity(config: &ApiTls) -> anyhow::Result<Arc<dyn ResolvesServerCert>> {
     let key = PrivateKeyDer::from_pem_file(&config.key)
         .with_context(|| format!("cannot use the key {}", config.key.display()))?;
-    let mut server = builder
-        .with_single_cert(certificates(&config.certificate)?, key)
+    let certified = CertifiedKey::from_der(certificates(&config.certificate)?, key, &provider())
         .with_context(|| format!("cannot use the certificate {}", config.certificate.display()))?;
+    Ok(Arc::new(SingleCertAndKey::from(certified)))
+}
+
+fn clients(config: &ApiTls) -> anyhow::Result<Arc<dyn ClientCertVerifier>> {
+    let Some(file) = &config.client_ca else { return Ok(WebPkiClientVerifier::no_client_auth()) };
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(file)? {
+        roots.add(certificate).with_context(|| format!("{}", file.display()))?;
+    }
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
+    Ok(verifier.allow_unauthenticated().build()?)
+}
+
+fn server(
+    identity: &Arc<dyn ResolvesServerCert>,
+    clients: &Arc<dyn ClientCertVerifier>,
+) -> anyhow::Result<Arc<ServerConfig>> {
+    let mut server = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()?
+        .with_client_cert_verifier(Arc::clone(clients))
+        .with_cert_resolver(Arc::clone(identity));
     server.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(server)
+    Ok(Arc::new(server))
 }
 
 fn certificates(file: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
@@ -149,4 +192,68 @@ fn certificates(file: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
         bail!("{} holds no certificate in PEM", file.display());
     }
     Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scratch::Scratch;
+    use std::fs::{remove_file, write};
+
+    /// Certificate, key and two tokens.
+    fn files(scratch: &Scratch) -> ApiTls {
+        let at = |name: &str| scratch.path().join(name);
+        let made = rcgen::generate_simple_self_signed(["appliance".to_owned()]).unwrap();
+        write(at("crt"), made.cert.pem()).unwrap();
+        write(at("key"), made.signing_key.serialize_pem()).unwrap();
+        let token = |name: &str| {
+            write(at(name), format!("the-token-of-{name}\n")).unwrap();
+            ApiToken { name: name.to_owned(), file: at(name), sources: Vec::new() }
+        };
+        ApiTls {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            certificate: at("crt"),
+            key: at("key"),
+            client_ca: None,
+            tokens: vec![token("east"), token("west")],
+        }
+    }
+
+    fn lets_in(access: &Access) -> [bool; 2] {
+        ["the-token-of-east", "the-token-of-west"].map(|secret| access.bearer(secret).is_some())
+    }
+
+    #[test]
+    fn a_token_is_revoked_although_the_certificate_cannot_be_read() {
+        let scratch = Scratch::new();
+        let config = files(&scratch);
+        let before = Access::read(&config).unwrap();
+        assert_eq!((lets_in(&before), before.is_stale(&config)), ([true, true], false));
+        remove_file(&config.key).unwrap();
+        write(&config.tokens[0].file, "quite-another-token").unwrap();
+        assert!(before.is_stale(&config));
+        let after = before.read_again(&config);
+        assert_eq!(lets_in(&after), [false, true]);
+        assert!(Arc::ptr_eq(&after.identity, &before.identity), "the certificate stays");
+        let [problem] = &after.problems[..] else { panic!("{:?}", after.problems) };
+        assert!(problem.contains("stays in force: cannot use the key"), "{problem}");
+        assert!(after.is_stale(&config), "until it is mended");
+        assert!(Access::read(&config).is_err(), "there is nothing to fall back on at the start");
+    }
+
+    #[test]
+    fn a_new_certificate_is_used_although_a_token_cannot_be_read() {
+        let scratch = Scratch::new();
+        let config = files(&scratch);
+        let before = Access::read(&config).unwrap();
+        files(&scratch);
+        remove_file(&config.tokens[1].file).unwrap();
+        let after = before.read_again(&config);
+        assert_eq!(lets_in(&after), [true, false], "a token without a file is nobody's");
+        assert!(!Arc::ptr_eq(&after.identity, &before.identity));
+        assert!(after.problems[0].starts_with("token west:"), "{:?}", after.problems);
+        files(&scratch);
+        let mended = after.read_again(&config);
+        assert_eq!((lets_in(&mended), mended.problems), ([true, true], Vec::new()));
+    }
 }

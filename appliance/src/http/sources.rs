@@ -3,7 +3,7 @@
 use super::App;
 use super::access::Caller;
 use super::problem::{self, Refused};
-use crate::ledger::{Accepted, Ledger, SharedLedger, SubmitError};
+use crate::ledger::{Accepted, SharedLedger, Submission, SubmitError};
 use crate::sources::Refusal;
 use crate::status::SourceReports;
 use axum::body::Bytes;
@@ -84,8 +84,8 @@ async fn put(
         Ok(state) => state,
         Err(refused) => return refused.answer(&uri),
     };
-    let name = source.clone();
-    submit(app, source, uri, move |ledger| ledger.put(&name, state)).await
+    let wish = Submission::Put { source: source.clone(), state };
+    submit(app, source, uri, wish).await
 }
 
 async fn patch(
@@ -100,8 +100,8 @@ async fn patch(
         Ok(change) => change,
         Err(refused) => return refused.answer(&uri),
     };
-    let name = source.clone();
-    submit(app, source, uri, move |ledger| ledger.patch(&name, change)).await
+    let wish = Submission::Patch { source: source.clone(), change };
+    submit(app, source, uri, wish).await
 }
 
 async fn forget(
@@ -113,11 +113,11 @@ async fn forget(
     if let Err(refused) = may_write(&caller, &source) {
         return refused.answer(&uri);
     }
-    let name = source.clone();
-    match on_ledger(&app, move |ledger| ledger.forget(&name)).await {
-        Ok(true) => StatusCode::NO_CONTENT.into_response(),
-        Ok(false) => unknown(&source, &uri),
-        Err(refused) => refused.answer(&uri),
+    let wish = Submission::Forget { source: source.clone() };
+    match app.sources.ledger.submit(wish).await {
+        Ok(Accepted::New) => StatusCode::NO_CONTENT.into_response(),
+        Ok(Accepted::Known) => unknown(&source, &uri),
+        Err(error) => refused(error).answer(&uri),
     }
 }
 
@@ -156,29 +156,12 @@ fn may_write(caller: &Caller, source: &str) -> Result<(), Refused> {
     Err(Refused::new(StatusCode::FORBIDDEN, detail))
 }
 
-/// Does what may wait for a disk.
-async fn on_ledger<T: Send + 'static>(
-    app: &App,
-    work: impl FnOnce(&mut Ledger) -> Result<T, SubmitError> + Send + 'static,
-) -> Result<T, Refused> {
-    let ledger = app.sources.ledger.clone();
-    match tokio::task::spawn_blocking(move || work(&mut ledger.lock())).await {
-        Ok(done) => done.map_err(refused),
-        Err(error) => Err(Refused::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
-    }
-}
-
 /// Submits a wish, and answers with the report that shows it.
-async fn submit(
-    app: App,
-    source: String,
-    uri: Uri,
-    wish: impl FnOnce(&mut Ledger) -> Result<Accepted, SubmitError> + Send + 'static,
-) -> Response {
-    if let Err(refused) = on_ledger(&app, wish).await {
-        return refused.answer(&uri);
+async fn submit(app: App, source: String, uri: Uri, wish: Submission) -> Response {
+    if let Err(error) = app.sources.ledger.submit(wish).await {
+        return refused(error).answer(&uri);
     }
-    let generation = app.sources.ledger.lock().generation(&source);
+    let generation = app.sources.ledger.generation(&source);
     let mut reports = app.sources.reports.clone();
     let shows = |reports: &Arc<SourceReports>| {
         reports.get(&source).is_some_and(|report| Some(report.generation) >= generation)
@@ -201,6 +184,7 @@ fn refused(error: SubmitError) -> Refused {
         SubmitError::Refused(Refusal::Invalid(_)) => StatusCode::UNPROCESSABLE_ENTITY,
         SubmitError::Refused(_) => StatusCode::CONFLICT,
         SubmitError::Write { .. } => StatusCode::INSUFFICIENT_STORAGE,
+        SubmitError::Ended => StatusCode::INTERNAL_SERVER_ERROR,
     };
     Refused::new(status, format!("{:#}", anyhow::Error::new(error)))
 }

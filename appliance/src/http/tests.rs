@@ -41,7 +41,7 @@ fn sources(
     let report = SourceReport { source: "prod".into(), revision: 7, ..SourceReport::default() };
     let reports = BTreeMap::from([("prod".to_owned(), Arc::new(report))]);
     let reports = watch::Sender::new(Arc::new(reports));
-    let ledger = crate::ledger::SharedLedger::new(ledger);
+    let ledger = crate::ledger::SharedLedger::start(ledger).unwrap();
     (Sources { ledger, reports: reports.subscribe() }, reports)
 }
 

@@ -9,6 +9,7 @@ use sluice_model::{
     Backend, Generation, HealthCheck, NoBackend, Probe, Protocol, RouteAttributes, Service,
     ServiceName, StatusRange, canonical_prefixes,
 };
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -35,12 +36,12 @@ pub(super) enum ReadError {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct LedgerFile {
+struct LedgerFile<'a> {
     format: u32,
     revision: u64,
     sources: BTreeMap<String, WishEntry>,
     #[serde(default)]
-    bridges: BTreeMap<String, BridgeEntry>,
+    bridges: BTreeMap<String, BridgeEntry<'a>>,
     changed: BTreeMap<String, u64>,
 }
 
@@ -51,16 +52,17 @@ struct WishEntry {
     services: Vec<ServiceEntry>,
 }
 
-/// A bridge's words as they were sent: what was made of them follows from the program that reads them.
+/// A bridge's words as they were sent: what was made of them follows from the program that reads them. Written as they
+/// lie in memory, because there may be thousands, and read into values of their own.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct BridgeEntry {
+struct BridgeEntry<'a> {
     owner: String,
     generation: u64,
     inside: Vec<String>,
     peers: Vec<WantedPeer>,
     /// Each with the generation that last changed it.
-    services: Vec<(u64, WantedService)>,
+    services: Vec<(u64, Cow<'a, WantedService>)>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -135,7 +137,7 @@ pub(super) fn read(path: &Path, nat64_source: Option<Ipv4Addr>) -> Result<Conten
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Content::default()),
         Err(error) => return Err(ReadError::Io(error)),
     };
-    let file: LedgerFile =
+    let file: LedgerFile<'_> =
         serde_json::from_slice(&bytes).map_err(|error| ReadError::Garbled(error.to_string()))?;
     if !READABLE.contains(&file.format) {
         let format = file.format;
@@ -170,15 +172,16 @@ fn milliseconds(duration: Duration) -> u64 {
 /// The configuration file among the sources.
 const CONFIG: &str = "config";
 
-impl LedgerFile {
+impl LedgerFile<'_> {
     /// What a bridge's words come to depends on the address there is for NAT64.
     fn into_content(mut self, nat64_source: Option<Ipv4Addr>) -> Result<Content, String> {
         let config = self.sources.remove(CONFIG).map(Wish::from).unwrap_or_default();
         if let Some((other, _)) = self.sources.first_key_value() {
             return Err(format!("{other} is not a source"));
         }
-        let bridge = |(name, entry): (String, BridgeEntry)| {
+        let bridge = |(name, entry): (String, BridgeEntry<'_>)| {
             let BridgeEntry { owner, generation, inside, peers, services } = entry;
+            let services = services.into_iter().map(|(at, wanted)| (at, wanted.into_owned()));
             let kept = Bridge::kept(owner, generation, inside, peers, services, nat64_source)?;
             Ok((name, Arc::new(kept)))
         };
@@ -192,8 +195,8 @@ impl LedgerFile {
     }
 }
 
-impl From<&Content> for LedgerFile {
-    fn from(content: &Content) -> Self {
+impl<'a> From<&'a Content> for LedgerFile<'a> {
+    fn from(content: &'a Content) -> Self {
         let bridges = content.bridges.iter();
         LedgerFile {
             format: FORMAT,
@@ -205,15 +208,15 @@ impl From<&Content> for LedgerFile {
     }
 }
 
-impl From<&Bridge> for BridgeEntry {
-    fn from(bridge: &Bridge) -> Self {
+impl<'a> From<&'a Bridge> for BridgeEntry<'a> {
+    fn from(bridge: &'a Bridge) -> Self {
         let services = bridge.wishes.values();
         BridgeEntry {
             owner: bridge.owner.clone(),
             generation: bridge.generation,
             inside: bridge.inside.clone(),
             peers: bridge.peers.clone(),
-            services: services.map(|wish| (wish.generation, wish.wanted.clone())).collect(),
+            services: services.map(|wish| (wish.generation, Cow::Borrowed(&wish.wanted))).collect(),
         }
     }
 }

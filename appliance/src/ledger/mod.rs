@@ -3,6 +3,9 @@
 //! A source that disappears loses nothing: what it wished last stays until it wishes otherwise.
 
 mod file;
+mod writer;
+
+pub(crate) use writer::SharedLedger;
 
 use crate::sources::{Bridge, Bridges, Merged, Refusal, Wish, merge};
 use sluice_api::{SourceChange, SourceState};
@@ -10,13 +13,14 @@ use sluice_model::{Desired, Generation, Service, ServiceName};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use tokio::sync::watch;
 
 /// Everything that is remembered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Content {
-    /// Grows with each accepted wish of any source: the generation of the merged state.
+    /// Grows with each accepted wish of any source, by one for those that are written together: the generation of the
+    /// merged state.
     revision: Generation,
     config: Wish,
     bridges: Bridges,
@@ -42,9 +46,38 @@ pub(crate) struct OpenError {
     source: std::io::Error,
 }
 
-/// The ledger, for the daemon's loop and for everybody who may submit.
-#[derive(Clone)]
-pub(crate) struct SharedLedger(Arc<Mutex<Ledger>>);
+/// What a source says.
+#[derive(Debug)]
+pub(crate) enum Submission {
+    /// Everything that the configuration file wishes: other content is its next generation.
+    Config(Vec<Service>),
+    /// Everything that a bridge wishes.
+    Put {
+        /// Its source.
+        source: String,
+        /// What it wishes.
+        state: SourceState,
+    },
+    /// A change of what a bridge wishes.
+    Patch {
+        /// Its source.
+        source: String,
+        /// What changes.
+        change: SourceChange,
+    },
+    /// A bridge is to be forgotten, with everything it wished.
+    Forget {
+        /// Its source.
+        source: String,
+    },
+}
+
+/// What is to be kept next.
+struct Draft {
+    config: Wish,
+    bridges: Bridges,
+    nat64_source: Option<Ipv4Addr>,
+}
 
 /// Why a wish is refused; nothing has changed then.
 #[derive(Debug, thiserror::Error)]
@@ -57,10 +90,13 @@ pub(crate) enum SubmitError {
     Write {
         /// The file.
         path: PathBuf,
-        /// The reason.
+        /// The reason, the same for everybody who waited for this write.
         #[source]
-        source: std::io::Error,
+        source: Arc<std::io::Error>,
     },
+    /// Nobody writes any longer.
+    #[error("the ledger takes nothing any longer; the log says why")]
+    Ended,
 }
 
 /// What became of a wish.
@@ -68,7 +104,7 @@ pub(crate) enum SubmitError {
 pub(crate) enum Accepted {
     /// It is the newest now.
     New,
-    /// It was already known.
+    /// It changes nothing: it was known already, or there is nothing to forget.
     Known,
 }
 
@@ -105,67 +141,35 @@ impl Ledger {
         self.merged.subscribe()
     }
 
-    /// Takes what the configuration file wishes: other content is its next generation.
-    pub(crate) fn configure(&mut self, services: Vec<Service>) -> Result<Accepted, SubmitError> {
-        let known = &self.content.config;
-        let wish = Wish::new(known.generation.next(), services);
-        if known.services == wish.services && known.generation != Generation::default() {
-            return Ok(Accepted::Known);
+    /// Takes one submission, see [`Ledger::commit`].
+    pub(crate) fn submit(&mut self, submission: Submission) -> Result<Accepted, SubmitError> {
+        let only = self.commit(vec![submission]).pop();
+        only.unwrap_or(Ok(Accepted::Known))
+    }
+
+    /// Takes what was submitted, one after the other, and writes once what comes of all of it; each gets its answer.
+    /// What cannot be written is as if nobody had said anything: not even a refusal holds, since it may rest on what
+    /// came before it in the group.
+    pub(crate) fn commit(&mut self, group: Vec<Submission>) -> Vec<Result<Accepted, SubmitError>> {
+        let (config, bridges) = (self.content.config.clone(), self.content.bridges.clone());
+        let mut draft = Draft { config, bridges, nat64_source: self.nat64_source };
+        let taken: Vec<_> = group.into_iter().map(|submission| draft.take(submission)).collect();
+        if taken.contains(&Ok(Accepted::New))
+            && let Err(source) = self.accept(draft)
+        {
+            let source = Arc::new(source);
+            let refused = || {
+                let (path, source) = (self.path.clone(), Arc::clone(&source));
+                Err(SubmitError::Write { path, source })
+            };
+            return taken.iter().map(|_| refused()).collect();
         }
-        self.accept(wish, self.content.bridges.clone())
-    }
-
-    /// Takes everything that a bridge wishes.
-    pub(crate) fn put(
-        &mut self,
-        source: &str,
-        state: SourceState,
-    ) -> Result<Accepted, SubmitError> {
-        let next = Bridge::put(self.bridge(source), state, self.nat64_source)?;
-        self.accept_bridge(source, next)
-    }
-
-    /// Takes a change of what a bridge wishes.
-    pub(crate) fn patch(
-        &mut self,
-        source: &str,
-        change: SourceChange,
-    ) -> Result<Accepted, SubmitError> {
-        let next = Bridge::patch(self.bridge(source), change, self.nat64_source)?;
-        self.accept_bridge(source, next)
-    }
-
-    /// Forgets a bridge and everything it wished; false when there is none of this name.
-    pub(crate) fn forget(&mut self, source: &str) -> Result<bool, SubmitError> {
-        let mut bridges = self.content.bridges.clone();
-        if bridges.remove(source).is_none() {
-            return Ok(false);
-        }
-        self.accept(self.content.config.clone(), bridges).map(|_| true)
-    }
-
-    /// The newest generation of a bridge.
-    pub(crate) fn generation(&self, source: &str) -> Option<u64> {
-        self.bridge(source).map(|bridge| bridge.generation)
-    }
-
-    fn bridge(&self, source: &str) -> Option<&Bridge> {
-        self.content.bridges.get(source).map(Arc::as_ref)
-    }
-
-    fn accept_bridge(
-        &mut self,
-        source: &str,
-        next: Option<Bridge>,
-    ) -> Result<Accepted, SubmitError> {
-        let Some(next) = next else { return Ok(Accepted::Known) };
-        let mut bridges = self.content.bridges.clone();
-        bridges.insert(source.to_owned(), Arc::new(next));
-        self.accept(self.content.config.clone(), bridges)
+        taken.into_iter().map(|taken| taken.map_err(SubmitError::from)).collect()
     }
 
     /// Written first, published second: what is acted on survives.
-    fn accept(&mut self, config: Wish, bridges: Bridges) -> Result<Accepted, SubmitError> {
+    fn accept(&mut self, draft: Draft) -> std::io::Result<()> {
+        let Draft { config, bridges, .. } = draft;
         let revision = self.content.revision.next();
         let before = Arc::clone(&self.merged.borrow());
         let has_its_frontends = |service: &Service| {
@@ -174,26 +178,51 @@ impl Ledger {
         let (desired, clashes) = merge(revision, &config, &bridges, has_its_frontends);
         let changed = changed(&self.content.changed, &before.desired, &desired);
         let next = Content { revision, config, bridges, changed };
-        file::write(&self.path, &next)
-            .map_err(|source| SubmitError::Write { path: self.path.clone(), source })?;
+        file::write(&self.path, &next)?;
         self.content = next;
         let (changed, bridges) = (self.content.changed.clone(), self.content.bridges.clone());
         self.merged.send_replace(Arc::new(Merged { desired, changed, clashes, bridges }));
-        Ok(Accepted::New)
+        Ok(())
     }
 }
 
-// === impl SharedLedger ===
+// === impl Draft ===
 
-impl SharedLedger {
-    pub(crate) fn new(ledger: Ledger) -> Self {
-        SharedLedger(Arc::new(Mutex::new(ledger)))
+impl Draft {
+    fn take(&mut self, submission: Submission) -> Result<Accepted, Refusal> {
+        match submission {
+            Submission::Config(services) => {
+                let known = &self.config;
+                let wish = Wish::new(known.generation.next(), services);
+                if known.services == wish.services && known.generation != Generation::default() {
+                    return Ok(Accepted::Known);
+                }
+                self.config = wish;
+                Ok(Accepted::New)
+            }
+            Submission::Put { source, state } => {
+                let next = Bridge::put(self.bridge(&source), state, self.nat64_source)?;
+                Ok(self.seat(source, next))
+            }
+            Submission::Patch { source, change } => {
+                let next = Bridge::patch(self.bridge(&source), change, self.nat64_source)?;
+                Ok(self.seat(source, next))
+            }
+            Submission::Forget { source } => match self.bridges.remove(&source) {
+                Some(_) => Ok(Accepted::New),
+                None => Ok(Accepted::Known),
+            },
+        }
     }
 
-    /// For one submission; a disk may keep the caller waiting.
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Ledger> {
-        // A panic leaves the ledger as it was: what is accepted is replaced as a whole.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn bridge(&self, source: &str) -> Option<&Bridge> {
+        self.bridges.get(source).map(Arc::as_ref)
+    }
+
+    fn seat(&mut self, source: String, next: Option<Bridge>) -> Accepted {
+        let Some(next) = next else { return Accepted::Known };
+        self.bridges.insert(source, Arc::new(next));
+        Accepted::New
     }
 }
 

@@ -161,7 +161,7 @@ impl Bridge {
         generation: u64,
         inside: Vec<String>,
         peers: Vec<WantedPeer>,
-        services: Vec<(u64, WantedService)>,
+        services: impl IntoIterator<Item = (u64, WantedService)>,
         nat64_source: Option<Ipv4Addr>,
     ) -> Result<Self, String> {
         let nets = prefixes(&inside)?;

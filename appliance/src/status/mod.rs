@@ -10,7 +10,7 @@ mod tests;
 mod time;
 
 pub(crate) use meter::Meter;
-pub(crate) use sources::SourceReports;
+pub(crate) use sources::{PeerProblems, SourceReports};
 
 use crate::config::Config;
 use crate::health::Reports;
@@ -43,8 +43,8 @@ pub(crate) struct View<'a> {
     pub(crate) meter: &'a Meter,
     /// Steps that do not work, by service.
     pub(crate) failures: &'a BTreeMap<String, String>,
-    /// Why peers of sources are left out, by name.
-    pub(crate) peer_problems: &'a BTreeMap<String, String>,
+    /// Why peers of sources are left out.
+    pub(crate) peer_problems: &'a PeerProblems,
     /// What the parts of the daemon have to report, one sentence each.
     pub(crate) troubles: Vec<String>,
 }

@@ -2,7 +2,7 @@
 
 use super::services::{missing_way, state};
 use super::{View, bgp};
-use crate::sources::{Bridge, BridgeWish};
+use crate::sources::{Bridge, BridgeWish, unicast};
 use sluice_api::{BgpState, PeerReport, ServiceReport, ServiceState, SourceReport, WantedPeer};
 use sluice_model::{Clash, Service, ServiceName};
 use sluice_plan::Wanted;
@@ -12,6 +12,8 @@ use std::sync::Arc;
 
 /// Reports by source.
 pub(crate) type SourceReports = BTreeMap<String, Arc<SourceReport>>;
+/// Why peers are left out, by source and by name: a name is one peer's in its own source only.
+pub(crate) type PeerProblems = BTreeMap<String, BTreeMap<String, String>>;
 
 // === impl View ===
 
@@ -35,7 +37,7 @@ impl View<'_> {
                 generation: bridge.generation,
                 revision: 0,
                 services: wishes.map(|wish| self.wish(wish, wanted, &clashes)).collect(),
-                peers: self.peer_reports(bridge),
+                peers: self.peer_reports(name, bridge),
             };
             if let Some(known) = before.get(name) {
                 report.revision = known.revision;
@@ -102,14 +104,14 @@ impl View<'_> {
         })
     }
 
-    fn peer_reports(&self, bridge: &Bridge) -> Vec<PeerReport> {
+    fn peer_reports(&self, source: &str, bridge: &Bridge) -> Vec<PeerReport> {
         let name = &self.config.name;
         let is_ours =
             |peer: &&WantedPeer| peer.appliances.is_empty() || peer.appliances.contains(name);
-        bridge.peers.iter().filter(is_ours).map(|peer| self.peer_report(peer)).collect()
+        bridge.peers.iter().filter(is_ours).map(|peer| self.peer_report(source, peer)).collect()
     }
 
-    fn peer_report(&self, peer: &WantedPeer) -> PeerReport {
+    fn peer_report(&self, source: &str, peer: &WantedPeer) -> PeerReport {
         let none = |problem: String| PeerReport {
             name: peer.name.clone(),
             state: BgpState::Idle,
@@ -118,10 +120,12 @@ impl View<'_> {
         if self.config.bgp.is_none() {
             return none("the appliance has no [bgp] section with its AS number".to_owned());
         }
-        if let Some(why) = self.peer_problems.get(&peer.name) {
+        if let Some(why) = self.peer_problems.get(source).and_then(|all| all.get(&peer.name)) {
             return none(why.clone());
         }
-        let session = self.peers.iter().find(|known| known.address.to_string() == peer.address);
+        // Parsed, because an IPv6 address has many spellings.
+        let address = unicast(&peer.address).ok();
+        let session = self.peers.iter().find(|known| Some(known.address) == address);
         match session {
             None => none("the session is being set up".to_owned()),
             Some(session) => PeerReport {

@@ -2,9 +2,11 @@
 
 use super::*;
 use crate::health::Report;
-use sluice_api::{Health as Shown, NextHopState, ServiceState};
+use crate::sources::{Bridge, Bridges};
+use sluice_api::{BgpState, Health as Shown, NextHopState, ServiceState, WantedPeer};
 use sluice_bgp::PeerState;
 use sluice_model::{Desired, Verdict};
+use std::sync::Arc;
 
 const CONFIG: &str = r#"
     name = "edge-1"
@@ -32,6 +34,8 @@ struct Scene {
     reports: Reports,
     resolutions: BTreeMap<IpAddr, Resolution>,
     peers: Vec<PeerStatus>,
+    failures: BTreeMap<String, String>,
+    peer_problems: PeerProblems,
     meter: Meter,
 }
 
@@ -84,12 +88,14 @@ impl Scene {
             reports,
             resolutions: BTreeMap::new(),
             peers: vec![peer],
+            failures: BTreeMap::new(),
+            peer_problems: PeerProblems::new(),
             meter: Meter::default(),
         }
     }
 
-    fn snapshot(&self) -> Snapshot {
-        let view = View {
+    fn view(&self) -> View<'_> {
+        View {
             now: SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(90),
             started: SystemTime::UNIX_EPOCH,
             adopted: false,
@@ -104,11 +110,20 @@ impl Scene {
             links: Vec::new(),
             peers: &self.peers,
             meter: &self.meter,
-            failures: &BTreeMap::new(),
-            peer_problems: &BTreeMap::new(),
+            failures: &self.failures,
+            peer_problems: &self.peer_problems,
             troubles: Vec::new(),
-        };
+        }
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let view = self.view();
         view.snapshot(&view.wanted(), &SourceReports::new())
+    }
+
+    fn reports(&self) -> SourceReports {
+        let view = self.view();
+        view.source_reports(&view.wanted(), &SourceReports::new(), &mut 0)
     }
 }
 
@@ -177,4 +192,26 @@ fn a_program_that_is_missing_shows() {
     let mut scene = Scene::new([UP, UP, UP]);
     scene.observed.programs.clear();
     assert_eq!(scene.snapshot().services[0].state, ServiceState::Unprogrammed);
+}
+
+#[test]
+fn a_peer_of_another_source_with_the_same_name_is_another_peer() {
+    let mut scene = Scene::new([UP, UP, UP]);
+    let peer = |address: &str| WantedPeer {
+        name: "tor".into(),
+        address: address.into(),
+        asn: 64513,
+        ..WantedPeer::default()
+    };
+    let bridge = |address| Arc::new(Bridge { peers: vec![peer(address)], ..Bridge::default() });
+    scene.merged.bridges = Bridges::from([
+        ("east".to_owned(), bridge("10.0.0.1")),
+        ("west".to_owned(), bridge("10.0.0.300")),
+    ]);
+    let why = BTreeMap::from([("tor".to_owned(), "no such address".to_owned())]);
+    scene.peer_problems.insert("west".to_owned(), why);
+    let reports = scene.reports();
+    let of = |source: &str| reports[source].peers[0].clone();
+    assert_eq!((of("east").state, of("east").problem), (BgpState::Established, None));
+    assert_eq!(of("west").problem.as_deref(), Some("no such address"));
 }

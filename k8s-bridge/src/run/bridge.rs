@@ -253,7 +253,11 @@ impl Bridge {
 
     fn news(&mut self, number: usize, news: News) {
         match news {
-            News::Report(report) => self.reports.take(number, report),
+            News::Report(report) => {
+                for name in self.reports.take(number, report) {
+                    self.dirty.extend(self.owners.get(&name).cloned());
+                }
+            }
             News::Outrank(generation) => {
                 let appliance = self.reports.url(number);
                 tracing::info!(appliance, generation, "it has this generation already");

@@ -73,6 +73,11 @@ impl Record {
         now.saturating_duration_since(since) >= OVERDUE
     }
 
+    /// It waits for nothing: what it waits for next counts anew.
+    pub(super) fn waits_no_more(&mut self) {
+        self.waits = None;
+    }
+
     pub(super) fn succeeded(&mut self) {
         (self.is_writing, self.failures, self.retry_at) = (false, 0, None);
     }

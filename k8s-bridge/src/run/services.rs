@@ -53,8 +53,11 @@ impl Bridge {
             }),
         };
         let is_overdue = match &verdict {
-            Verdict::Pending(why) => record.waits_for(why.reason, now),
-            Verdict::Served => false,
+            Verdict::Pending(why) | Verdict::Lost(why) => record.waits_for(why.reason, now),
+            Verdict::Served => {
+                record.waits_no_more();
+                false
+            }
         };
         let prefix = format!("{}/{}/{}/", self.index.settings().source, name.namespace, name.name);
         let is_gone =
@@ -70,7 +73,9 @@ impl Bridge {
             }
             Next::Wait(why) => {
                 self.waiting.insert(name.clone());
-                if is_overdue && !std::mem::replace(&mut record.is_said_slow, true) {
+                // What was lost is said by the condition, and its event with it.
+                let is_slow = is_overdue && !matches!(verdict, Verdict::Lost(_));
+                if is_slow && !std::mem::replace(&mut record.is_said_slow, true) {
                     let (reason, what) = match outcome {
                         Outcome::Release => ("DeletingLoadBalancer", "waits"),
                         Outcome::Serve(_) | Outcome::Refuse(_) => ("EnsuringLoadBalancer", "waits"),

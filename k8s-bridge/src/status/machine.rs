@@ -83,16 +83,12 @@ pub fn next(case: Case<'_>) -> Next {
                 let ingress = Some(ingress).filter(|i| !same_ingress(object, i));
                 Next::Write(Write::Status { ingress, ready: said })
             }
+            Verdict::Lost(why) => lost(serve, object, why, case.is_overdue),
             Verdict::Pending(why) if case.is_overdue || why.is_final => {
-                // What an appliance says in passing may change with every report; only another reason is news.
-                match ready(object) {
-                    Some(said)
-                        if !said.is_served && said.reason == why.reason && is_current(object) =>
-                    {
-                        Next::Wait(why.clone())
-                    }
-                    _ => not_served(object, why.reason, &why.message),
+                if is_said(object, why) {
+                    return Next::Wait(why.clone());
                 }
+                not_served(object, why.reason, &why.message)
             }
             Verdict::Pending(why) => Next::Wait(why.clone()),
         },
@@ -106,6 +102,25 @@ pub fn next(case: Case<'_>) -> Next {
         Outcome::Release if has_finalizer(object) => Next::Write(Write::RemoveFinalizer),
         Outcome::Release => Next::Released,
     }
+}
+
+/// The addresses are there whoever answers on them; that nobody does is said once it is no matter of a moment, such as a
+/// pod that goes before its slice says so.
+fn lost(serve: &Serve, object: &Service, why: &Why, is_overdue: bool) -> Next {
+    let ingress = ingress(serve, object);
+    let is_there = same_ingress(object, &ingress);
+    if is_there && (is_said(object, why) || !is_overdue) {
+        return Next::Wait(why.clone());
+    }
+    let ready =
+        Ready { is_served: false, reason: why.reason.to_owned(), message: why.message.clone() };
+    Next::Write(Write::Status { ingress: Some(ingress).filter(|_| !is_there), ready })
+}
+
+/// What an appliance says in passing may change with every report; only another reason is news.
+fn is_said(object: &Service, why: &Why) -> bool {
+    let is_same = |said: Ready| !said.is_served && said.reason == why.reason;
+    ready(object).is_some_and(is_same) && is_current(object)
 }
 
 fn not_served(object: &Service, reason: &str, message: &str) -> Next {
@@ -246,6 +261,13 @@ mod tests {
         let dead = json!({"conditions": condition("False", "NoAppliance", "other words", 2)});
         let refused = json!({"loadBalancer": ingress_of("192.0.2.1"),
             "conditions": condition("False", "NoPool", "none", 2)});
+        let cut_off = Verdict::Lost(Why {
+            reason: "EndpointsUnreachable",
+            message: "appliance a: no route to 10.0.0.1".to_owned(),
+            is_final: false,
+        });
+        let cut = json!({"loadBalancer": ingress_of("192.0.2.1"),
+            "conditions": condition("False", "EndpointsUnreachable", "another gateway", 2)});
         for (what, outcome, meta, status, verdict, is_gone, is_overdue, expected) in [
             (
                 "no finalizer",
@@ -311,6 +333,29 @@ mod tests {
                 false,
                 "false:NoPool:",
             ),
+            ("lost", serve(), with(), good.clone(), cut_off.clone(), false, false, "wait"),
+            (
+                "lost for long",
+                serve(),
+                with(),
+                good.clone(),
+                cut_off.clone(),
+                false,
+                true,
+                "false:EndpointsUnreachable:",
+            ),
+            ("lost, said", serve(), with(), cut.clone(), cut_off.clone(), false, true, "wait"),
+            (
+                "lost from the start",
+                serve(),
+                with(),
+                none.clone(),
+                cut_off,
+                false,
+                false,
+                "false:EndpointsUnreachable:192.0.2.1",
+            ),
+            ("found again", serve(), with(), cut, Verdict::Served, false, false, "true:Served:"),
             ("refused, said", refuse(), with(), refused, lost.clone(), false, false, "done"),
             ("going", Outcome::Release, with(), good.clone(), lost.clone(), false, false, "wait"),
             ("gone", Outcome::Release, with(), good, lost.clone(), true, false, "clear"),

@@ -21,6 +21,8 @@ struct Brief {
     programmed: bool,
     /// Announced, or rightly not.
     announced: bool,
+    /// No endpoint of it is usable.
+    is_down: bool,
     problem: Option<String>,
 }
 
@@ -29,11 +31,13 @@ struct Brief {
 pub enum Verdict {
     /// One appliance at least serves all of it.
     Served,
+    /// As [`Verdict::Served`], but no endpoint of it can be reached from any of those appliances.
+    Lost(Why),
     /// Nobody does yet.
     Pending(Why),
 }
 
-/// Why nobody serves it.
+/// Why nobody serves it, or to no avail.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Why {
     /// For conditions and events.
@@ -43,6 +47,9 @@ pub struct Why {
     /// It is no matter of time: an appliance refuses it.
     pub is_final: bool,
 }
+
+/// The reason of [`Verdict::Lost`].
+const UNREACHABLE: &str = "EndpointsUnreachable";
 
 /// What all appliances say.
 #[derive(Debug, Default)]
@@ -69,13 +76,19 @@ impl Reports {
         Some(std::mem::replace(&mut appliance.link, link))
     }
 
-    /// An appliance reports.
-    pub fn take(&mut self, number: usize, report: SourceReport) {
-        let Some(appliance) = self.appliances.get_mut(number) else { return };
+    /// An appliance reports. Returns the services whose endpoints it has lost since it last reported, or found again:
+    /// others are waited for, or settled.
+    pub fn take(&mut self, number: usize, report: SourceReport) -> Vec<String> {
+        let Some(appliance) = self.appliances.get_mut(number) else { return Vec::new() };
         appliance.name = report.appliance;
         appliance.generation = report.generation;
-        appliance.services = report.services.into_iter().map(brief).collect();
+        let services = report.services.into_iter().map(brief).collect();
+        let before = std::mem::replace(&mut appliance.services, services);
         appliance.peers = report.peers;
+        let was_lost = |name: &String| before.get(name).is_some_and(Brief::is_lost);
+        let now = appliance.services.iter();
+        let turned = now.filter(|(name, brief)| brief.is_lost() != was_lost(name));
+        turned.map(|(name, _)| name.clone()).collect()
     }
 
     /// An appliance's URL.
@@ -99,12 +112,19 @@ impl Reports {
     /// Whether an appliance has all of these, as they were wished with the generation.
     #[must_use]
     pub fn judge(&self, names: &[String], generation: u64) -> Verdict {
-        let mut all = Vec::new();
+        let (mut all, mut lost) = (Vec::new(), Vec::new());
         for appliance in &self.appliances {
             match appliance.judge(names, generation) {
-                Ok(()) => return Verdict::Served,
+                Ok(()) => match appliance.lost(names) {
+                    None => return Verdict::Served,
+                    Some(problem) => lost.push(format!("appliance {}: {problem}", appliance.url)),
+                },
                 Err(why) => all.push(why),
             }
+        }
+        if !lost.is_empty() {
+            let message = lost.join("; ");
+            return Verdict::Lost(Why { reason: UNREACHABLE, message, is_final: false });
         }
         let nearest = all.iter().map(|(rank, _)| *rank).max();
         let mut all =
@@ -191,12 +211,30 @@ impl Appliance {
         }
         Ok(())
     }
+
+    /// Why it reaches no endpoint of any of these services. One without endpoints says nothing: that is no loss.
+    fn lost(&self, names: &[String]) -> Option<&str> {
+        let briefs: Vec<&Brief> = names.iter().filter_map(|name| self.services.get(name)).collect();
+        let lost = briefs.iter().find(|brief| brief.is_lost())?;
+        let is_all = briefs.iter().all(|brief| brief.is_down);
+        lost.problem.as_deref().filter(|_| is_all)
+    }
+}
+
+// === impl Brief ===
+
+impl Brief {
+    /// It is served as wanted, but the appliance says why no packet arrives.
+    fn is_lost(&self) -> bool {
+        self.programmed && self.is_down && self.problem.is_some()
+    }
 }
 
 fn brief(report: ServiceReport) -> (String, Brief) {
-    let announced = report.announced || report.state == ServiceState::Down;
-    let brief = Brief { programmed: report.programmed, announced, problem: report.problem };
-    (report.name, brief)
+    let is_down = report.state == ServiceState::Down;
+    let announced = report.announced || is_down;
+    let (programmed, problem) = (report.programmed, report.problem);
+    (report.name, Brief { programmed, announced, is_down, problem })
 }
 
 #[cfg(test)]
@@ -240,7 +278,7 @@ mod tests {
             reports.take(1, report(generation, &services));
             let got = match reports.judge(&names, 5) {
                 Verdict::Served => None,
-                Verdict::Pending(why) => Some(why.reason),
+                Verdict::Lost(why) | Verdict::Pending(why) => Some(why.reason),
             };
             assert_eq!(got, reason, "{generation} {services:?}");
         }
@@ -260,6 +298,59 @@ mod tests {
             "appliance https://a cannot be reached: refused; appliance https://b refuses the token or client \
              certificate (401), check --token-file and --client-certificate"
         );
+    }
+
+    #[test]
+    fn lost_is_what_no_appliance_reaches_any_longer() {
+        use ServiceState::{Down, Up};
+        let urls = ["https://a".to_owned(), "https://b".to_owned()];
+        let names = ["s/1".to_owned(), "s/2".to_owned()];
+        let no_way = || Some("no route to 10.0.0.1".to_owned());
+        let report = |states: [(ServiceState, Option<String>); 2]| {
+            let services = std::iter::zip(&names, states).map(|(name, (state, problem))| {
+                let announced = state == Up;
+                let name = name.clone();
+                ServiceReport { name, programmed: true, announced, state, problem, generation: 5 }
+            });
+            let services = services.collect();
+            SourceReport { generation: 5, services, ..SourceReport::default() }
+        };
+        let well = || report([(Up, None), (Up, None)]);
+        for (what, a, b, reason) in [
+            ("one is left", [(Down, no_way()), (Up, None)], well(), None),
+            ("another appliance reaches it", [(Down, no_way()), (Down, no_way())], well(), None),
+            (
+                "nobody reaches it",
+                [(Down, no_way()), (Down, None)],
+                report([(Down, no_way()), (Down, no_way())]),
+                Some(
+                    "appliance https://a: no route to 10.0.0.1; appliance https://b: no route to 10.0.0.1",
+                ),
+            ),
+            (
+                "without endpoints",
+                [(Down, None), (Down, None)],
+                report([(Down, None), (Down, None)]),
+                None,
+            ),
+        ] {
+            let mut reports = Reports::of(&urls);
+            for number in [0, 1] {
+                reports.set_link(number, Link::Up);
+            }
+            reports.take(0, report(a));
+            reports.take(1, b);
+            let got = match reports.judge(&names, 5) {
+                Verdict::Served => None,
+                Verdict::Lost(why) | Verdict::Pending(why) => Some(why.message),
+            };
+            assert_eq!(got.as_deref(), reason, "{what}");
+        }
+        let mut reports = Reports::of(&urls);
+        let lost = || report([(Down, no_way()), (Up, None)]);
+        assert_eq!(reports.take(0, lost()), ["s/1"], "news");
+        assert_eq!(reports.take(0, lost()), [""; 0], "no news");
+        assert_eq!(reports.take(0, well()), ["s/1"], "found again");
     }
 
     #[test]

@@ -45,6 +45,15 @@ enum Sub {
         #[arg(long, default_value_t = 2000)]
         services: u32,
     },
+    /// Measures what changes of many services cost an appliance, over its HTTP
+    SourceMeasure {
+        /// Services, each in a change of its own
+        #[arg(long, default_value_t = 2000)]
+        services: u32,
+        /// Sources that send side by side
+        #[arg(long, default_value_t = 1)]
+        sources: u32,
+    },
     /// A backend: HTTP and UDP servers that answer with their name and the client's address
     Backend {
         /// The name it answers with
@@ -81,6 +90,9 @@ fn run(command: Sub) -> anyhow::Result<ExitCode> {
         Sub::Demo { .. } => return demo::run(),
         Sub::Measure { runs } => demo::measure::run(runs)?,
         Sub::KubeMeasure { runs, services } => demo::kube_measure::run(runs, services)?,
+        Sub::SourceMeasure { services, sources } => {
+            demo::source_measure::run(services, sources)?;
+        }
         Sub::Backend { name, http, udp } => lab::backend::serve(&name, &http, &udp)?,
         Sub::Leaks => {
             let found = lab::leak::leftovers(false);

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::stage::time;
 use crate::kube::api::Patch;
 use crate::kube::bridge::{CLASS, Install, NAMESPACE};
+use crate::kube::cluster::resident;
 use crate::kube::services::{SERVICES, SOON, ingress, path, plain};
 use crate::kube::{Cluster, Options};
 use crate::lab::client::Transport;
@@ -47,8 +48,20 @@ pub fn run(runs: u32, services: u32) -> Result<()> {
     rolling_update(&cluster)?;
     leader_killed(&cluster)?;
     many(&cluster, services)?;
+    memory(&cluster)
+}
+
+/// Resident memory of what is Sluice's own, with all those Services; of the rest its share.
+fn memory(cluster: &Cluster) -> Result<()> {
+    let print = |what: &str, bytes: u64| println!("memory of {what}: {} MiB", bytes >> 20);
+    let appliance = cluster.appliance.process()?.pid();
+    print("the appliance (resident)", resident(appliance)?);
+    for (leads, bytes) in cluster.bridge_memory()? {
+        let what = if leads { "the bridge that leads" } else { "the bridge that stands by" };
+        print(&format!("{what} (resident)"), bytes);
+    }
     for (what, bytes) in cluster.memory()? {
-        println!("memory of {what}: {} MiB", bytes >> 20);
+        print(&what, bytes);
     }
     Ok(())
 }

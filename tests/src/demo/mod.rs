@@ -6,6 +6,7 @@ pub mod kube;
 mod kube_acts;
 pub mod kube_measure;
 pub mod measure;
+pub mod source_measure;
 mod stage;
 
 use std::process::ExitCode;

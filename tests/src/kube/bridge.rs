@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Map, Value, json};
 
 use super::api::Patch;
+use super::cluster::resident;
 use super::{Cluster, Options};
 use crate::lab::{run, source, tool, until};
 
@@ -15,6 +16,8 @@ use crate::lab::{run, source, tool, until};
 pub const NAMESPACE: &str = "sluice-system";
 /// Its Deployment, ConfigMap and Secret.
 pub const NAME: &str = "sluice-bridge";
+/// Where its pods are listed.
+const PODS: &str = "/api/v1/namespaces/sluice-system/pods";
 /// The class of Services that are ours.
 pub const CLASS: &str = "sluice.dev/edge";
 /// Where the appliance's API listens for bridges.
@@ -100,10 +103,9 @@ impl Cluster {
     /// When that is not so in time.
     pub fn wait_bridge(&self) -> Result<Duration> {
         let available = self.wait_deployment(NAMESPACE, NAME, DEADLINE)?;
-        let pods = format!("/api/v1/namespaces/{NAMESPACE}/pods");
         let (_, led) = until("a replica of the bridge to lead", DEADLINE, || {
             let leader = self.leader()?;
-            let pods = self.api().list(&pods)?;
+            let pods = self.api().list(PODS)?;
             let stays = |pod: &&Value| pod.pointer("/metadata/deletionTimestamp").is_none();
             let names =
                 pods.iter().filter(stays).filter_map(|pod| pod.pointer("/metadata/name")?.as_str());
@@ -185,13 +187,29 @@ impl Cluster {
     /// # Errors
     /// When the pod does not run.
     pub fn kill_bridge(&self, pod: &str) -> Result<()> {
-        let at = format!("/api/v1/namespaces/{NAMESPACE}/pods/{pod}");
-        let object = self.api().object(&at)?;
-        let address =
-            object.pointer("/status/podIP").and_then(Value::as_str).context("no address")?;
-        let pid = process_with(address)?.with_context(|| format!("no process of {pod} found"))?;
-        run(Command::new("kill").args(["-KILL", &pid.to_string()])).map(drop)
+        let object = self.api().object(&format!("{PODS}/{pod}"))?;
+        run(Command::new("kill").args(["-KILL", &process_of(&object)?.to_string()])).map(drop)
     }
+
+    /// Resident memory of the bridge's process in each pod, in bytes, and whether it is the one that leads.
+    ///
+    /// # Errors
+    /// When a pod does not run or nobody leads.
+    pub fn bridge_memory(&self) -> Result<Vec<(bool, u64)>> {
+        let leader = self.leader()?;
+        let memory = |pod: &Value| {
+            let name = pod.pointer("/metadata/name").and_then(Value::as_str).context("no name")?;
+            let leads = leader.starts_with(&format!("{name}_"));
+            Ok((leads, resident(process_of(pod)?)?))
+        };
+        self.api().list(PODS)?.iter().map(memory).collect()
+    }
+}
+
+/// The bridge's process in a pod. Pods are processes of this machine.
+fn process_of(pod: &Value) -> Result<i32> {
+    let address = pod.pointer("/status/podIP").and_then(Value::as_str).context("no address")?;
+    process_with(address)?.with_context(|| format!("no process with {address} found"))
 }
 
 /// The bridge's process in the pod with this address.

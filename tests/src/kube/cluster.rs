@@ -243,7 +243,7 @@ impl Cluster {
         .and_then(|(found, took)| found.map(|()| took))
     }
 
-    /// Resident memory of every process of the cluster itself (proportional share, in bytes), by its label.
+    /// Memory of every process of the cluster itself (proportional share, in bytes), by its label; pods are no part of it.
     ///
     /// # Errors
     /// When a process is gone.
@@ -263,6 +263,17 @@ impl Cluster {
         }
         Ok(all)
     }
+}
+
+/// Resident memory of a process, in bytes.
+///
+/// # Errors
+/// When it has ended.
+pub fn resident(pid: i32) -> Result<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()).context("no resident memory")?;
+    Ok(kib.parse::<u64>()? * 1024)
 }
 
 /// Proportional share of memory of a process, in bytes.

@@ -13,6 +13,8 @@ use crate::APP;
 use crate::addresses::{from_pool, with};
 
 const POOLS: &str = "/apis/sluice.dev/v1alpha1/addresspools";
+/// Our condition of a Service.
+const READY: &str = "sluice.dev/Ready";
 
 /// Waits until a condition of an object has this status and names this reason.
 fn wait_condition(
@@ -149,9 +151,15 @@ pub(crate) fn selectorless(cluster: &mut Cluster) -> Result<()> {
     cluster.api().patch(&one, Patch::Merge, &slice("198.18.0.1"))?;
     cluster.wait_refused(Transport::Http, ip, 80)?;
     cluster.wait_unrouted(&[ip])?;
+    let reason = "EndpointsUnreachable";
+    let said = cluster.wait_event("by-hand", "SyncLoadBalancerFailed", reason)?;
+    assert!(said.kind == "Warning" && said.message.contains("198.18.0.1"), "{said:?}");
+    wait_condition(cluster, &path("by-hand"), READY, "False", reason)?;
+    assert_eq!(cluster.wait_address("by-hand")?, ip, "the address stays");
     cluster.api().patch(&one, Patch::Merge, &slice(&address))?;
     cluster.wait_routed(&[ip])?;
     cluster.wait_answer(Transport::Http, ip, 80)?;
+    wait_condition(cluster, &path("by-hand"), READY, "True", "Served")?;
     cluster.delete_service("by-hand").map(drop)
 }
 
