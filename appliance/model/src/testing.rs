@@ -20,6 +20,7 @@ pub fn service(name: &str, vips: &[&str], backends: &[(&str, u16)]) -> Service {
     Service {
         name: ServiceName(name.to_owned()),
         vips: vips.iter().map(|vip| vip.parse().unwrap()).collect(),
+        secondary_vips: Vec::new(),
         port: 80,
         protocol: Protocol::Tcp,
         backends: backends.iter().map(backend).collect(),

@@ -23,7 +23,7 @@ fn vip() -> impl Strategy<Value = IpAddr> {
 }
 
 fn protocol() -> impl Strategy<Value = Protocol> {
-    prop_oneof![Just(Protocol::Tcp), Just(Protocol::Udp)]
+    prop_oneof![Just(Protocol::Tcp), Just(Protocol::Udp), Just(Protocol::Sctp)]
 }
 
 fn frontend() -> impl Strategy<Value = Frontend> {
@@ -58,16 +58,18 @@ fn program() -> impl Strategy<Value = Program> {
         source_ranges: Arc::default(),
         affinity: None,
         full_nat: Arc::default(),
+        multihomed: false,
     })
 }
 
 fn service() -> impl Strategy<Value = Service> {
-    let vips = prop::collection::vec(vip(), 1..4);
+    let vips = (prop::collection::vec(vip(), 1..4), prop::collection::vec(vip(), 0..3));
     let backends = prop::collection::vec(backend(), 0..5);
     let shape = (any::<bool>(), any::<bool>(), any::<[bool; 2]>(), prop::option::of(1u32..3));
     ("[a-d]", vips, 80u16..82, protocol(), backends, shape).prop_map(
         |(name, vips, port, protocol, backends, (checked, reject, [nat, nat64], med))| Service {
-            vips,
+            vips: vips.0,
+            secondary_vips: if protocol == Protocol::Sctp { vips.1 } else { Vec::new() },
             port,
             protocol,
             backends,
