@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use super::Artefacts;
 use crate::lab::{Lab, Proc, until};
@@ -66,6 +66,29 @@ pub fn run(lab: &Lab, command: &[OsString], deadline: Duration) -> Result<Ran> {
     let (status, _) = until("the guest to end", deadline, || ended(&guest, dir))?;
     let output = String::from_utf8_lossy(&std::fs::read(dir.join("guest.out"))?).into_owned();
     Ok(Ran { status: status?, output, took: started.elapsed() })
+}
+
+/// For a test that needs the guest: true in it. Elsewhere the test of this name in the running program is run in a guest, and
+/// then this is false, when it has passed there.
+///
+/// # Errors
+/// When it has not passed: what it wrote.
+pub fn is_here(lab: &str, test: &str, deadline: Duration) -> Result<bool> {
+    if std::env::var_os("SLUICE_IN_GUEST").is_some() {
+        return Ok(true);
+    }
+    let program = std::env::current_exe().context("asking for the path of this program")?;
+    let command = [program.into_os_string(), "--exact".into(), test.into(), "--nocapture".into()];
+    let ran = run(&Lab::new(lab)?, &command, deadline)?;
+    // A name that is no test's would be content with nothing.
+    ensure!(
+        ran.status == 0 && ran.output.contains("1 passed"),
+        "in the guest, after {:.1?}: {}",
+        ran.took,
+        ran.output
+    );
+    eprintln!("in the guest, {:.1?} from power on to off: {test}", ran.took);
+    Ok(false)
 }
 
 fn qemu(image: &Artefacts, dir: &Path, socket: &Path, script: &Path) -> Result<Command> {

@@ -28,6 +28,7 @@ mod netns;
 pub mod peers;
 mod process;
 mod root;
+pub mod sctp;
 pub mod sniff;
 pub mod source;
 pub mod topology;
