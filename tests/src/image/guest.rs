@@ -64,7 +64,7 @@ pub fn run(lab: &Lab, command: &[OsString], deadline: Duration) -> Result<Ran> {
     let started = std::time::Instant::now();
     let guest = ns.spawn("qemu-guest", qemu(&image, dir, &socket, &script)?)?;
     let (status, _) = until("the guest to end", deadline, || ended(&guest, dir))?;
-    let output = String::from_utf8_lossy(&std::fs::read(dir.join("guest.out"))?).into_owned();
+    let output = String::from_utf8_lossy(&std::fs::read(dir.join("guest-out.log"))?).into_owned();
     Ok(Ran { status: status?, output, took: started.elapsed() })
 }
 
@@ -125,11 +125,11 @@ fn qemu(image: &Artefacts, dir: &Path, socket: &Path, script: &Path) -> Result<C
         "-device",
         "vhost-user-fs-pci,chardev=fs,tag=host",
     ])
-    .args(["-serial", &format!("file:{}", at("guest.console"))])
+    .args(["-serial", &format!("file:{}", at("guest-console.log"))])
     .args(["-device", "virtio-serial-pci"])
     .args([
         "-chardev",
-        &format!("file,id=out,path={}", at("guest.out")),
+        &format!("file,id=out,path={}", at("guest-out.log")),
         "-device",
         "virtserialport,chardev=out,nr=1",
     ])
@@ -151,11 +151,11 @@ fn qemu(image: &Artefacts, dir: &Path, socket: &Path, script: &Path) -> Result<C
 fn ended(guest: &Proc, dir: &Path) -> Result<Result<i32>> {
     let read = |name: &str| std::fs::read_to_string(dir.join(name)).unwrap_or_default();
     if guest.exited()?.is_none() {
-        bail!("{}{}", read("guest.console"), read("guest.out"));
+        bail!("{}{}", read("guest-console.log"), read("guest-out.log"));
     }
     let end = read("guest.end");
     Ok(end.trim().parse().with_context(|| {
-        format!("the guest broke down: {}{}", guest.output(), read("guest.console"))
+        format!("the guest broke down: {}{}", guest.output(), read("guest-console.log"))
     }))
 }
 
@@ -170,7 +170,9 @@ fn text(command: &[OsString]) -> Result<String> {
     let words: Result<Vec<_>> = command.iter().map(quoted).collect();
     let here: PathBuf = std::env::current_dir()?;
     writeln!(text, "ip link set lo up\ncd {}", quoted(&here.into_os_string())?)?;
-    writeln!(text, "{} >/dev/vport0p1 2>&1 </dev/null\necho $? >/dev/vport0p2", words?.join(" "))?;
+    // The number in front is that of the device, which nobody promises.
+    text.push_str("out=$(echo /dev/vport*p1) end=$(echo /dev/vport*p2)\n");
+    writeln!(text, "{} >$out 2>&1 </dev/null\necho $? >$end", words?.join(" "))?;
     text.push_str("sync\necho o >/proc/sysrq-trigger\nwhile :; do sleep 1; done\n");
     Ok(text)
 }

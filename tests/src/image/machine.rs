@@ -252,7 +252,7 @@ impl Machine {
 }
 
 fn console(dir: &Path, name: &str) -> PathBuf {
-    dir.join(format!("{name}.console"))
+    dir.join(format!("{name}-console.log"))
 }
 
 fn monitor(dir: &Path, name: &str) -> PathBuf {
