@@ -47,7 +47,7 @@ fn five_mistakes_are_shown_at_once() {
     let file = ConfigFile::new(
         "five",
         "nmae = \"edge\"\n[data-plane]\ninterfaces = \"eth0\"\n[[service]]\nname = \"web\"\n\
-         vips = [\"203.0.113.10/24\"]\nport = 0\nprotocol = \"sctp\"\n",
+         vips = [\"203.0.113.10/24\"]\nport = 0\nprotocol = \"quic\"\n",
     );
     let path = file.0.display().to_string();
     let output = sluice(&["check", "--config", &path]);
@@ -60,7 +60,7 @@ fn five_mistakes_are_shown_at_once() {
             "line 3: data-plane.interfaces: is text, not a list; write interfaces = [ … ]",
             "line 6: service.web.vips: 203.0.113.10/24 is not an address; write 203.0.113.10",
             "line 7: service.web.port: 0 is out of range; write a number from 1 to 65535",
-            "line 8: service.web.protocol: \"sctp\" is not known; write \"tcp\" or \"udp\"",
+            "line 8: service.web.protocol: \"quic\" is not known; write \"tcp\", \"udp\" or \"sctp\"",
         ]
     );
     assert_eq!(output.status.code(), Some(1));

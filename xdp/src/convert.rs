@@ -15,6 +15,7 @@ use crate::types::{Counters, Frontend, NextHop, NoBackend, Protocol, Traffic};
 
 const TCP: u16 = 6;
 const UDP: u16 = 17;
+const SCTP: u16 = 132;
 
 pub(crate) fn address(ip: IpAddr) -> Address {
     match ip {
@@ -55,6 +56,7 @@ fn protocol_number(protocol: Protocol) -> u16 {
     match protocol {
         Protocol::Tcp => TCP,
         Protocol::Udp => UDP,
+        Protocol::Sctp => SCTP,
     }
 }
 
@@ -71,6 +73,7 @@ pub(crate) fn frontend(key: &ServiceKey) -> Option<Frontend> {
     let protocol = match key.protocol {
         TCP => Protocol::Tcp,
         UDP => Protocol::Udp,
+        SCTP => Protocol::Sctp,
         _ => return None,
     };
     Some(Frontend { vip: ip(&key.vip), port: u16::from_be(key.port_be), protocol })
@@ -103,15 +106,15 @@ pub(crate) fn next_hop(hop: Option<&NextHop>) -> abi::flow::NextHop {
     abi::flow::NextHop { link_index: hop.link_index, macs }
 }
 
-pub(crate) fn no_backend(policy: NoBackend) -> u32 {
+pub(crate) fn no_backend(policy: NoBackend) -> u16 {
     match policy {
-        NoBackend::Reject => abi::program::NoBackend::Reject as u32,
-        NoBackend::Drop => abi::program::NoBackend::Drop as u32,
+        NoBackend::Reject => abi::program::NoBackend::Reject as u16,
+        NoBackend::Drop => abi::program::NoBackend::Drop as u16,
     }
 }
 
-pub(crate) fn no_backend_policy(number: u32) -> NoBackend {
-    if number == abi::program::NoBackend::Drop as u32 { NoBackend::Drop } else { NoBackend::Reject }
+pub(crate) fn no_backend_policy(number: u16) -> NoBackend {
+    if number == abi::program::NoBackend::Drop as u16 { NoBackend::Drop } else { NoBackend::Reject }
 }
 
 /// Whole seconds, rounded up, at least one.

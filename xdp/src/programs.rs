@@ -11,7 +11,7 @@ use std::time::Duration;
 use sluice_xdp_abi::counter::Traffic;
 use sluice_xdp_abi::limits::{MAGLEV_SLOTS, MAX_BACKENDS_PER_SERVICE, MAX_SERVICES_PER_ENDPOINT};
 use sluice_xdp_abi::prefix::NO_LIST;
-use sluice_xdp_abi::program::{Backend as Entry, Endpoint, MaglevTable, NO_TABLE, Service};
+use sluice_xdp_abi::program::{Backend as Entry, Endpoint, MaglevTable, NO_TABLE, Service, Spread};
 
 use crate::convert::{
     address, endpoint_key, next_hop, no_backend, plain_socket, seconds, service_key,
@@ -256,6 +256,7 @@ impl DataPlane {
             id: next.id,
             table: next.table.unwrap_or(NO_TABLE),
             no_backend: no_backend(next.program.no_backend),
+            spread: if next.program.multihomed { Spread::ByPorts } else { Spread::ByAll } as u16,
             idle_timeout_s: seconds(next.program.idle_timeout),
             affinity_s: next.program.affinity.map_or(0, seconds),
             source_list: next.source_list,
@@ -314,6 +315,7 @@ fn normalise(
         source_ranges: lists::normalise(&program.source_ranges),
         affinity: program.affinity.map(whole_seconds),
         full_nat: lists::normalise(&program.full_nat),
+        multihomed: program.multihomed,
     })
 }
 
@@ -366,6 +368,7 @@ mod tests {
             source_ranges: Vec::new(),
             affinity: Some(Duration::ZERO),
             full_nat: Vec::new(),
+            multihomed: false,
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use sluice_xdp_abi::program::{Backend as Entry, NO_TABLE, Service};
+use sluice_xdp_abi::program::{Backend as Entry, NO_TABLE, Service, Spread};
 
 use crate::DataPlane;
 use crate::convert::{frontend, ip, no_backend_policy, socket};
@@ -143,6 +143,7 @@ fn held(service: &Service, backends: &[(u16, Entry)], lists: &BTreeMap<u16, Vec<
             source_ranges: prefixes(service.source_list),
             affinity: (service.affinity_s != 0).then(|| seconds(service.affinity_s)),
             full_nat: prefixes(service.full_nat_list),
+            multihomed: service.spread == Spread::ByPorts as u16,
         },
         backends: ids,
     }

@@ -14,6 +14,8 @@ pub enum Protocol {
     Tcp,
     /// IP protocol 17.
     Udp,
+    /// IP protocol 132.
+    Sctp,
 }
 
 /// What a client addresses: the key of everything the data plane balances.
@@ -39,7 +41,7 @@ pub struct Backend {
 /// What happens to a new flow when no backend has weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoBackend {
-    /// TCP RST, ICMP port unreachable: the client knows at once.
+    /// TCP RST, SCTP ABORT, ICMP port unreachable: the client knows at once.
     Reject,
     /// Silence.
     Drop,
@@ -66,6 +68,9 @@ pub struct Program {
     /// Clients whose source is replaced by the VIP, so that answers come back through us; `0.0.0.0/0` and `::/0` mean
     /// all. Flows keep the way they began with.
     pub full_nat: Vec<IpNet>,
+    /// The ports alone decide the backend of a new flow of SCTP without affinity. Over the same backends all of a
+    /// client's addresses and all frontends of one port so lead to the same one.
+    pub multihomed: bool,
 }
 
 /// Where a frame to a backend goes; resolved ahead of traffic by somebody else.

@@ -40,6 +40,7 @@ fn program(n: u32, backends: u32) -> Program {
             .into(),
         affinity: None,
         full_nat: Vec::new(),
+        multihomed: false,
     }
 }
 

@@ -13,9 +13,11 @@ pub enum Protocol {
     Tcp,
     /// UDP.
     Udp,
+    /// SCTP.
+    Sctp,
 }
 
-spelled!(Protocol { Tcp => "tcp", Udp => "udp" });
+spelled!(Protocol { Tcp => "tcp", Udp => "udp", Sctp => "sctp" });
 
 /// What a service can do for its clients right now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -47,6 +49,9 @@ pub struct Service {
     pub name: String,
     /// Addresses clients use, both families.
     pub vips: Vec<String>,
+    /// Further addresses that clients of SCTP reach the same backend at.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secondary_vips: Vec<String>,
     /// Port clients use.
     pub port: u16,
     /// Transport protocol.

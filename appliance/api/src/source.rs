@@ -61,6 +61,10 @@ pub struct WantedService {
     pub name: String,
     /// Addresses clients use, without prefix length, both families.
     pub vips: Vec<String>,
+    /// Further addresses that clients of SCTP reach the same backend at, of the families of `vips`; at most 3. Such a
+    /// service has neither affinity nor full NAT for everybody nor NAT64.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secondary_vips: Vec<String>,
     /// Port clients use.
     pub port: u16,
     /// Transport protocol.
@@ -106,7 +110,8 @@ pub struct WantedBackend {
     pub weight: u16,
 }
 
-/// A health check. Defaults are those of the configuration file.
+/// A health check. Defaults are those of the configuration file. Over SCTP itself there is none, so one of a service of
+/// SCTP names another port.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WantedHealth {

@@ -166,6 +166,7 @@ mod tests {
         Service {
             name: ServiceName(name.into()),
             vips: vec![vip.parse().unwrap()],
+            secondary_vips: Vec::new(),
             port: 80,
             protocol: Protocol::Tcp,
             backends: backends

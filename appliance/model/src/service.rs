@@ -17,6 +17,8 @@ pub enum Protocol {
     Tcp,
     /// RFC 768.
     Udp,
+    /// RFC 9260.
+    Sctp,
 }
 
 /// Address family of a VIP and of the backends behind it.
@@ -55,14 +57,17 @@ pub struct Backend {
 /// What happens to a new flow when no backend is usable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum NoBackend {
-    /// TCP RST or ICMP port unreachable: the client knows at once.
+    /// TCP RST, SCTP ABORT or ICMP port unreachable: the client knows at once.
     #[default]
     Reject,
     /// Silence.
     Drop,
 }
 
-/// One balanced service: every VIP × port × protocol is a frontend over the backends of the VIP's family, or under NAT64
+/// How many addresses an association may have besides that which the client began it at; what other balancers take too.
+pub const MAX_SECONDARY_VIPS: usize = 3;
+
+/// One balanced service: every address × port × protocol is a frontend over the backends of the VIP's family, or under NAT64
 /// over those of IPv4.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
@@ -70,6 +75,8 @@ pub struct Service {
     pub name: ServiceName,
     /// Virtual addresses of both families.
     pub vips: Vec<IpAddr>,
+    /// Further addresses that clients of SCTP reach the same backend at; owned, announced and programmed as the others.
+    pub secondary_vips: Vec<IpAddr>,
     /// Port of every frontend.
     pub port: u16,
     /// Protocol of every frontend.
@@ -109,6 +116,8 @@ pub struct Program {
     pub affinity: Option<Duration>,
     /// Clients in these prefixes are shown to the backends as the VIP; sorted.
     pub full_nat: Arc<[IpNet]>,
+    /// A client's port alone decides its backend: whichever of its addresses it sends from, and to whichever of ours.
+    pub multihomed: bool,
 }
 
 // === impl Protocol ===
@@ -118,6 +127,7 @@ impl fmt::Display for Protocol {
         f.write_str(match self {
             Protocol::Tcp => "tcp",
             Protocol::Udp => "udp",
+            Protocol::Sctp => "sctp",
         })
     }
 }
@@ -149,7 +159,7 @@ impl Frontend {
     /// Every frontend a VIP can have; ordered maps by frontend hold those of one VIP side by side.
     pub fn all_of(vip: IpAddr) -> RangeInclusive<Frontend> {
         let first = Frontend { vip, port: 0, protocol: Protocol::Tcp };
-        first..=Frontend { vip, port: u16::MAX, protocol: Protocol::Udp }
+        first..=Frontend { vip, port: u16::MAX, protocol: Protocol::Sctp }
     }
 }
 
@@ -205,6 +215,10 @@ impl Service {
         }
         self.vips.sort_unstable();
         self.vips.dedup();
+        let vips = &self.vips;
+        self.secondary_vips.retain(|vip| !vips.contains(vip));
+        self.secondary_vips.sort_unstable();
+        self.secondary_vips.dedup();
         self.backends = canonical_backends(self.backends);
         self.source_ranges = canonical_prefixes(self.source_ranges.iter().copied());
         self.full_nat = canonical_prefixes(self.full_nat.iter().copied());
@@ -217,14 +231,26 @@ impl Service {
             ascends(prefixes.iter()) && prefixes.iter().all(|prefix| *prefix == prefix.trunc())
         };
         ascends(self.vips.iter())
+            && ascends(self.secondary_vips.iter())
+            && !self.secondary_vips.iter().any(|vip| self.vips.contains(vip))
             && ascends(self.backends.iter().map(|backend| backend.address))
             && plain(&self.source_ranges)
             && plain(&self.full_nat)
     }
 
+    /// Every address that clients use.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.vips.iter().chain(&self.secondary_vips).copied()
+    }
+
     /// Every frontend of the service.
     pub fn frontends(&self) -> impl Iterator<Item = Frontend> + '_ {
-        self.vips.iter().map(|&vip| Frontend { vip, port: self.port, protocol: self.protocol })
+        self.addresses().map(|vip| Frontend { vip, port: self.port, protocol: self.protocol })
+    }
+
+    /// True when packets of one client may come to several addresses.
+    pub fn is_multihomed(&self) -> bool {
+        !self.secondary_vips.is_empty()
     }
 
     /// The backends that a VIP of this family is balanced over.

@@ -103,5 +103,6 @@ fn program(service: &Service, frontend: Frontend, health: &Health) -> Program {
         source_ranges: Arc::clone(&service.source_ranges),
         affinity: service.affinity,
         full_nat: Arc::clone(&service.full_nat),
+        multihomed: service.is_multihomed(),
     }
 }

@@ -24,7 +24,7 @@ fn vip() -> impl Strategy<Value = IpAddr> {
 }
 
 fn protocol() -> impl Strategy<Value = Protocol> {
-    prop_oneof![Just(Protocol::Tcp), Just(Protocol::Udp)]
+    prop_oneof![Just(Protocol::Tcp), Just(Protocol::Udp), Just(Protocol::Sctp)]
 }
 
 fn frontend() -> impl Strategy<Value = Frontend> {
@@ -59,17 +59,19 @@ fn program() -> impl Strategy<Value = Program> {
         source_ranges: Arc::default(),
         affinity: None,
         full_nat: Arc::default(),
+        multihomed: false,
     })
 }
 
 fn service() -> impl Strategy<Value = Service> {
-    let vips = prop::collection::vec(vip(), 1..4);
+    let vips = (prop::collection::vec(vip(), 1..4), prop::collection::vec(vip(), 0..3));
     let backends = prop::collection::vec(backend(), 0..5);
     let shape = (any::<bool>(), any::<bool>(), any::<[bool; 2]>(), prop::option::of(1u32..3));
     ("[a-d]", vips, 80u16..82, protocol(), backends, shape).prop_map(
         |(name, vips, port, protocol, backends, (checked, reject, [nat, nat64], med))| Service {
             name: ServiceName(name),
-            vips,
+            vips: vips.0,
+            secondary_vips: if protocol == Protocol::Sctp { vips.1 } else { Vec::new() },
             port,
             protocol,
             backends,
@@ -273,6 +275,7 @@ fn only_usable_backends_are_programmed() {
     let service = |health| Service {
         name: ServiceName("web".into()),
         vips: vec!["203.0.113.10".parse().unwrap()],
+        secondary_vips: Vec::new(),
         port: 80,
         protocol: Protocol::Tcp,
         backends: BACKENDS
@@ -360,6 +363,7 @@ fn the_first_service_of_a_vip_decides_its_route() {
     let service = |name: &str, port, med, vips: &[&str]| Service {
         name: ServiceName(name.into()),
         vips: vips.iter().map(|vip| vip.parse().unwrap()).collect(),
+        secondary_vips: Vec::new(),
         port,
         protocol: Protocol::Tcp,
         backends: vec![Backend { address: "10.1.0.1:80".parse().unwrap(), weight: 1 }],
@@ -394,6 +398,7 @@ fn under_nat64_an_ipv6_vip_is_announced_for_its_ipv4_backends() {
     let service = |nat64| Service {
         name: ServiceName("web".into()),
         vips: vec![VIPS[2].parse().unwrap()],
+        secondary_vips: Vec::new(),
         port: 80,
         protocol: Protocol::Tcp,
         backends: vec![Backend { address: BACKENDS[0].parse().unwrap(), weight: 1 }],

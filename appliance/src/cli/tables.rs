@@ -136,6 +136,7 @@ fn addresses(service: &Service) -> String {
     let all: Vec<String> = service
         .vips
         .iter()
+        .chain(&service.secondary_vips)
         .map(|vip| format!("{}/{}", human::socket(vip, service.port), service.protocol))
         .collect();
     all.join(" ")

@@ -12,7 +12,7 @@ pub(super) fn check(services: &[Raw], nat64_source: Option<Ipv4Addr>, report: &m
     frontends(services, report);
     let vips: BTreeMap<IpAddr, &Raw> = services
         .iter()
-        .flat_map(|service| service.vips.iter().map(move |vip| (*vip.get_ref(), service)))
+        .flat_map(|service| service.addresses().map(move |(vip, _)| (*vip.get_ref(), service)))
         .collect();
     for service in services {
         backends(service, &vips, nat64_source, report);
@@ -24,9 +24,8 @@ pub(super) fn check(services: &[Raw], nat64_source: Option<Ipv4Addr>, report: &m
 
 /// The address that backends answer to is neither balanced nor a backend.
 fn apart_from_nat64(service: &Raw, source: Ipv4Addr, report: &mut Report) {
-    let vips = service.vips.iter().map(|vip| (vip, "vips"));
     let backends = service.backends.iter().filter_map(|b| Some((b.address.as_ref()?, "backend")));
-    for (address, key) in vips.chain(backends) {
+    for (address, key) in service.addresses().chain(backends) {
         if *address.get_ref() == IpAddr::V4(source) {
             let message = format!("{source} is data-plane.nat64-source; use another address");
             report.push(address.span().start, format!("{}.{key}", service.path), message);
@@ -52,9 +51,9 @@ fn frontends(services: &[Raw], report: &mut Report) {
     for (index, service) in services.iter().enumerate() {
         let (Some(port), Some(protocol)) = (service.port, service.protocol) else { continue };
         let name = service.name.as_ref().map_or("", |name| name.get_ref().as_str());
-        for vip in &service.vips {
+        for (vip, key) in service.addresses() {
             let frontend = Frontend { vip: *vip.get_ref(), port, protocol };
-            let (offset, at) = (vip.span().start, format!("{}.vips", service.path));
+            let (offset, at) = (vip.span().start, format!("{}.{key}", service.path));
             match seen.get(&frontend) {
                 Some((owner, line, _)) if *owner == index => {
                     let message = format!("{} is also on line {line}; write it once", frontend.vip);

@@ -10,6 +10,7 @@ mod cross;
 mod general;
 mod pattern;
 mod report;
+mod sctp;
 mod section;
 mod service;
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! `[[service]]`, its health check and its backends.
 
 use super::report::Report;
+use super::sctp;
 use super::section::Section;
 use super::values::{self, Community};
 use ipnet::IpNet;
@@ -27,6 +28,10 @@ const TCP_IDLE: Duration = Duration::from_secs(30 * 60);
 /// UDP has no end; RFC 4787 §4.3 wants two minutes of a NAT for people, a balancer for servers needs less.
 const UDP_IDLE: Duration = Duration::from_secs(60);
 
+/// As long as an association may be without a sign of life before its ends give it up, by RFC 9260 section 16: five
+/// heartbeats thirty seconds apart and the longest retransmission time. Connection tracking of Linux takes the same.
+const SCTP_IDLE: Duration = Duration::from_secs(5 * 30 + 60);
+
 /// How long an idle flow may be kept, and the affinity of a client: up to a week; Kubernetes allows a day.
 pub(crate) const KEPT: RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(7 * 24 * 3600);
@@ -37,15 +42,16 @@ pub(super) struct Raw {
     pub(super) path: String,
     pub(super) name: Option<Spanned<String>>,
     pub(super) vips: Vec<Spanned<IpAddr>>,
+    pub(super) secondary_vips: Vec<Spanned<IpAddr>>,
     pub(super) port: Option<u16>,
     pub(super) protocol: Option<Protocol>,
     pub(super) backends: Vec<RawBackend>,
-    health: Option<HealthCheck>,
+    pub(super) health: Option<Spanned<HealthCheck>>,
     no_backend: NoBackend,
     idle_timeout: Option<Duration>,
     source_ranges: Vec<IpNet>,
-    affinity: Option<Duration>,
-    full_nat: Vec<IpNet>,
+    pub(super) affinity: Option<Spanned<Duration>>,
+    pub(super) full_nat: Vec<Spanned<IpNet>>,
     route: RouteAttributes,
 }
 
@@ -61,6 +67,7 @@ pub(crate) fn default_idle_timeout(protocol: Protocol) -> Duration {
     match protocol {
         Protocol::Tcp => TCP_IDLE,
         Protocol::Udp => UDP_IDLE,
+        Protocol::Sctp => SCTP_IDLE,
     }
 }
 
@@ -75,6 +82,12 @@ impl Raw {
             && !self.backends.iter().any(is_v6)
     }
 
+    /// Every address that clients use, with the key it is written at.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = (&Spanned<IpAddr>, &'static str)> {
+        let secondary = self.secondary_vips.iter().map(|vip| (vip, "secondary-vips"));
+        self.vips.iter().map(|vip| (vip, "vips")).chain(secondary)
+    }
+
     /// The service, unless something necessary was wrong.
     pub(super) fn into_service(self, has_nat64: bool) -> Option<Service> {
         let protocol = self.protocol?;
@@ -82,15 +95,16 @@ impl Raw {
         let service = Service {
             name: ServiceName(self.name?.into_inner()),
             vips: self.vips.into_iter().map(Spanned::into_inner).collect(),
+            secondary_vips: self.secondary_vips.into_iter().map(Spanned::into_inner).collect(),
             port: self.port?,
             protocol,
             backends: self.backends.into_iter().filter_map(RawBackend::into_backend).collect(),
-            health: self.health,
+            health: self.health.map(Spanned::into_inner),
             no_backend: self.no_backend,
             idle_timeout: self.idle_timeout.unwrap_or_else(|| default_idle_timeout(protocol)),
             source_ranges: canonical_prefixes(self.source_ranges),
-            affinity: self.affinity,
-            full_nat: canonical_prefixes(self.full_nat),
+            affinity: self.affinity.map(Spanned::into_inner),
+            full_nat: canonical_prefixes(self.full_nat.into_iter().map(Spanned::into_inner)),
             nat64,
             route: self.route,
         };
@@ -125,8 +139,9 @@ fn read(mut section: Section<'_, '_>, report: &mut Report) -> Raw {
     if let Some(empty) = listed.filter(|empty| *empty.get_ref()) {
         report.push(empty.span().start, section.at("vips"), format!("is empty; write {example}"));
     }
+    let secondary_vips = section.list(report, "secondary-vips", values::unicast);
     let port = section.required(report, "port", "port = 80", values::port);
-    let protocols = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
+    let protocols = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp), ("sctp", Protocol::Sctp)];
     let protocol =
         section.required(report, "protocol", "protocol = \"tcp\"", values::choice(&protocols));
     let policies = [("reject", NoBackend::Reject), ("drop", NoBackend::Drop)];
@@ -134,10 +149,10 @@ fn read(mut section: Section<'_, '_>, report: &mut Report) -> Raw {
         section.or(report, "no-backend", NoBackend::default(), values::choice(&policies));
     let idle = values::whole_seconds(KEPT);
     let idle_timeout = section.optional(report, "idle-timeout", idle);
-    let source_ranges = prefixes(&mut section, report, "source-ranges");
+    let source_ranges = section.list(report, "source-ranges", values::prefix).unwrap_or_default();
     let sticky = values::whole_seconds(KEPT);
-    let affinity = section.optional(report, "affinity", sticky).map(Spanned::into_inner);
-    let full_nat = prefixes(&mut section, report, "full-nat");
+    let affinity = section.optional(report, "affinity", sticky);
+    let full_nat = section.list(report, "full-nat", values::prefix).unwrap_or_default();
     let route = section.table(report, "route").map(|table| route(table, report));
     let health = section.table(report, "health").and_then(|table| health(table, report));
     let backends = read_backends(&mut section, report);
@@ -146,24 +161,21 @@ fn read(mut section: Section<'_, '_>, report: &mut Report) -> Raw {
         path: section.at("vips").trim_end_matches(".vips").to_owned(),
         name,
         vips: vips.unwrap_or_default(),
+        secondary_vips: secondary_vips.unwrap_or_default(),
         port: port.map(Spanned::into_inner),
         protocol: protocol.map(Spanned::into_inner),
         backends,
         health,
         no_backend,
         idle_timeout: idle_timeout.map(Spanned::into_inner),
-        source_ranges,
+        source_ranges: source_ranges.into_iter().map(Spanned::into_inner).collect(),
         affinity,
         full_nat,
         route: route.unwrap_or_default(),
     };
     section.finish(report);
+    sctp::check(&raw, report);
     raw
-}
-
-fn prefixes(section: &mut Section<'_, '_>, report: &mut Report, key: &'static str) -> Vec<IpNet> {
-    let listed = section.list(report, key, values::prefix).unwrap_or_default();
-    listed.into_iter().map(Spanned::into_inner).collect()
 }
 
 fn route(mut table: Section<'_, '_>, report: &mut Report) -> RouteAttributes {
@@ -203,7 +215,8 @@ enum Kind {
     Http,
 }
 
-fn health(mut table: Section<'_, '_>, report: &mut Report) -> Option<HealthCheck> {
+fn health(mut table: Section<'_, '_>, report: &mut Report) -> Option<Spanned<HealthCheck>> {
+    let offset = table.offset();
     let kinds = values::choice(&[("tcp", Kind::Tcp), ("http", Kind::Http)]);
     let kind = table.required(report, "type", "type = \"http\"", kinds);
     let path = table.optional(report, "path", http_path);
@@ -239,7 +252,9 @@ fn health(mut table: Section<'_, '_>, report: &mut Report) -> Option<HealthCheck
             status: status.map_or(StatusRange { first: 200, last: 399 }, Spanned::into_inner),
         },
     };
-    Some(HealthCheck { probe, interval, timeout, rise, fall, port: port.map(Spanned::into_inner) })
+    let port = port.map(Spanned::into_inner);
+    let check = HealthCheck { probe, interval, timeout, rise, fall, port };
+    Some(Spanned::new(offset..offset, check))
 }
 
 /// Names end up in logs, metrics and URLs.

@@ -59,7 +59,7 @@ interfaces = ["eth*"]
 name = "web"
 vips = ["203.0.113.10/24"]
 port = "80"
-protocol = "sctp"
+protocol = "quic"
 "#;
     assert_eq!(
         mistakes(text),
@@ -68,7 +68,7 @@ protocol = "sctp"
             "line 3: api.listen: 0.0.0.0:8080 can be reached from outside, which needs TLS; write \"127.0.0.1:8080\" and, for others, [api.tls]",
             "line 8: service.web.vips: 203.0.113.10/24 is not an address; write 203.0.113.10",
             "line 9: service.web.port: \"80\" is text; write 80 without quotes",
-            "line 10: service.web.protocol: \"sctp\" is not known; write \"tcp\" or \"udp\"",
+            "line 10: service.web.protocol: \"quic\" is not known; write \"tcp\", \"udp\" or \"sctp\"",
         ]
     );
 }
@@ -335,6 +335,85 @@ port = 8080
     assert_eq!((check.interval, check.port), (Duration::from_millis(250), Some(8081)));
     let sluice_model::Probe::HttpGet { path, status, .. } = check.probe else { panic!("not HTTP") };
     assert_eq!((path.as_str(), status.first, status.last), ("/", 204, 204));
+}
+
+/// A service of SCTP with two addresses, and what else it has.
+fn associations(lines: &str) -> String {
+    format!(
+        "{MINIMAL}[[service]]\nname = \"amf\"\nvips = [\"203.0.113.38\"]\nport = 38412\nprotocol = \"sctp\"\n{lines}\n"
+    )
+}
+
+#[test]
+fn sctp_has_secondary_addresses() {
+    let service =
+        parse(&associations("secondary-vips = [\"203.0.113.39\"]")).unwrap().services.remove(0);
+    assert_eq!(service.idle_timeout, Duration::from_secs(210));
+    let frontends: Vec<String> = service.frontends().map(|f| f.to_string()).collect();
+    assert_eq!(frontends, ["203.0.113.38:38412/sctp", "203.0.113.39:38412/sctp"]);
+    assert!(service.is_multihomed());
+    assert!(!parse(&associations("")).unwrap().services[0].is_multihomed());
+    let checked = associations("health = { type = \"tcp\", port = 8080 }");
+    assert!(parse(&checked).unwrap().services[0].health.is_some());
+}
+
+#[test]
+fn what_does_not_go_with_secondary_addresses_is_said() {
+    let with = |more: &str| format!("secondary-vips = [\"203.0.113.39\"]\n{more}");
+    for (lines, wrong) in [
+        (
+            "secondary-vips = [\"203.0.113.38\"]".to_owned(),
+            "line 8: service.amf.secondary-vips: 203.0.113.38 is also on line 5; write it once",
+        ),
+        (
+            "secondary-vips = [\"2001:db8::39\"]".to_owned(),
+            "line 8: service.amf.secondary-vips: 2001:db8::39 is second to nothing: the service has no IPv6 VIP; add \
+             one or leave it out",
+        ),
+        (
+            "secondary-vips = [\"203.0.113.1\", \"203.0.113.2\", \"203.0.113.3\", \"203.0.113.4\"]"
+                .to_owned(),
+            "line 8: service.amf.secondary-vips: more than 3 addresses; leave 203.0.113.4 out",
+        ),
+        (
+            with("affinity = \"3h\""),
+            "line 9: service.amf.affinity: a client of several addresses has no single one to be known by; leave \
+             affinity or secondary-vips out",
+        ),
+        (
+            with("full-nat = [\"10.0.0.0/8\"]"),
+            "line 9: service.amf.full-nat: backends would take a client's addresses for several clients; leave \
+             full-nat or secondary-vips out",
+        ),
+        (
+            "health = { type = \"tcp\" }".to_owned(),
+            "line 8: service.amf.health: no server answers TCP at a port of SCTP; add port = 8080 of one that does, or \
+             leave the health check out",
+        ),
+    ] {
+        assert_eq!(mistakes(&associations(&lines)), [wrong]);
+    }
+    let tcp = associations("secondary-vips = [\"203.0.113.39\"]").replace("sctp", "tcp");
+    assert_eq!(
+        mistakes(&tcp),
+        [
+            "line 8: service.amf.secondary-vips: only clients of SCTP use several addresses; write protocol = \"sctp\" or \
+          leave them out"
+        ]
+    );
+    let nat64 = associations(
+        "secondary-vips = [\"2001:db8::39\"]\nbackend = [{ address = \"10.1.0.1\", port = 38412 }]",
+    );
+    let nat64 = nat64
+        .replace("\"203.0.113.38\"", "\"2001:db8::38\"")
+        .replace("[data-plane]", "[data-plane]\nnat64-source = \"10.0.0.2\"");
+    assert_eq!(
+        mistakes(&nat64),
+        [
+            "line 9: service.amf.secondary-vips: with IPv4 backends alone behind an IPv6 VIP they would take a client's \
+          addresses for several clients; add IPv6 backends or leave them out"
+        ]
+    );
 }
 
 /// An IPv6 VIP with IPv4 backends, and what else the service has.

@@ -82,8 +82,17 @@ pub(super) fn choice<T: Copy>(words: &[(&'static str, T)]) -> impl Fn(&DeValue<'
         let found = words.iter().find(|(word, _)| value.as_str() == Some(word));
         found.map(|(_, meaning)| *meaning).ok_or_else(|| {
             let quoted: Vec<String> = words.iter().map(|(word, _)| format!("\"{word}\"")).collect();
-            format!("{} is not known; write {}", shown(value), quoted.join(" or "))
+            format!("{} is not known; write {}", shown(value), one_of(&quoted))
         })
+    }
+}
+
+/// Words as they are listed in a sentence.
+fn one_of(words: &[String]) -> String {
+    match words.split_last() {
+        Some((last, [])) => last.clone(),
+        Some((last, others)) => format!("{} or {last}", others.join(", ")),
+        None => String::new(),
     }
 }
 

@@ -87,6 +87,7 @@ fn web(t: u64) -> Service {
     Service {
         name: "web".to_owned(),
         vips: vec!["203.0.113.10".to_owned(), "2001:db8:113::10".to_owned()],
+        secondary_vips: Vec::new(),
         port: 80,
         protocol: Protocol::Tcp,
         state: if down { ServiceState::Degraded } else { ServiceState::Up },
@@ -108,6 +109,7 @@ fn dns(t: u64) -> Service {
     Service {
         name: "dns".to_owned(),
         vips: vec!["203.0.113.53".to_owned()],
+        secondary_vips: Vec::new(),
         port: 53,
         protocol: Protocol::Udp,
         state: ServiceState::Up,

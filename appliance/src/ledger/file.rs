@@ -18,10 +18,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Of the layout that is written.
-const FORMAT: u32 = 4;
+const FORMAT: u32 = 5;
 
 /// Layouts that are read. The first knew neither source ranges, affinity, full NAT nor routes, the second no bridges, the
-/// third no NAT64; all have defaults.
+/// third no NAT64, the fourth no SCTP; all have defaults.
 const READABLE: std::ops::RangeInclusive<u32> = 1..=FORMAT;
 
 /// Why a file was not read.
@@ -68,6 +68,8 @@ struct BridgeEntry {
 struct ServiceEntry {
     name: String,
     vips: Vec<IpAddr>,
+    #[serde(default)]
+    secondary_vips: Vec<IpAddr>,
     port: u16,
     protocol: ProtocolEntry,
     backends: Vec<(SocketAddr, u16)>,
@@ -101,6 +103,7 @@ struct RouteEntry {
 enum ProtocolEntry {
     Tcp,
     Udp,
+    Sctp,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -238,10 +241,12 @@ impl From<ServiceEntry> for Service {
         Service {
             name: ServiceName(entry.name),
             vips: entry.vips,
+            secondary_vips: entry.secondary_vips,
             port: entry.port,
             protocol: match entry.protocol {
                 ProtocolEntry::Tcp => Protocol::Tcp,
                 ProtocolEntry::Udp => Protocol::Udp,
+                ProtocolEntry::Sctp => Protocol::Sctp,
             },
             backends: entry.backends.into_iter().map(backend).collect(),
             health: entry.health.map(HealthCheck::from),
@@ -270,10 +275,12 @@ impl From<&Service> for ServiceEntry {
         ServiceEntry {
             name: service.name.0.clone(),
             vips: service.vips.clone(),
+            secondary_vips: service.secondary_vips.clone(),
             port: service.port,
             protocol: match service.protocol {
                 Protocol::Tcp => ProtocolEntry::Tcp,
                 Protocol::Udp => ProtocolEntry::Udp,
+                Protocol::Sctp => ProtocolEntry::Sctp,
             },
             backends: service.backends.iter().map(|b| (b.address, b.weight)).collect(),
             health: service.health.as_ref().map(HealthEntry::from),

@@ -11,6 +11,7 @@ pub(super) fn frontend_to_xdp(frontend: Frontend) -> sluice_xdp::Frontend {
         protocol: match frontend.protocol {
             Protocol::Tcp => sluice_xdp::Protocol::Tcp,
             Protocol::Udp => sluice_xdp::Protocol::Udp,
+            Protocol::Sctp => sluice_xdp::Protocol::Sctp,
         },
     }
 }
@@ -22,6 +23,7 @@ pub(super) fn frontend_from_xdp(frontend: sluice_xdp::Frontend) -> Frontend {
         protocol: match frontend.protocol {
             sluice_xdp::Protocol::Tcp => Protocol::Tcp,
             sluice_xdp::Protocol::Udp => Protocol::Udp,
+            sluice_xdp::Protocol::Sctp => Protocol::Sctp,
         },
     }
 }
@@ -38,6 +40,7 @@ pub(super) fn program_to_xdp(program: &Program) -> sluice_xdp::Program {
         source_ranges: program.source_ranges.to_vec(),
         affinity: program.affinity,
         full_nat: program.full_nat.to_vec(),
+        multihomed: program.multihomed,
     }
 }
 
@@ -53,6 +56,7 @@ pub(super) fn program_from_xdp(program: sluice_xdp::Program) -> Program {
         source_ranges: canonical_prefixes(program.source_ranges),
         affinity: program.affinity,
         full_nat: canonical_prefixes(program.full_nat),
+        multihomed: program.multihomed,
     }
 }
 

@@ -1,5 +1,6 @@
 //! A bridge's words in the appliance's vocabulary, or a sentence that says what is wrong with them.
 
+use super::sctp;
 use crate::config::{Community, KEPT, WEIGHT, community, idle_timeout, not_routed};
 use ipnet::IpNet;
 use sluice_api::{WantedBackend, WantedHealth, WantedRoute, WantedService};
@@ -38,19 +39,25 @@ pub(super) fn service(wanted: &WantedService, around: Around<'_>) -> Result<Serv
     if vips.is_empty() {
         return Err("it has no VIP".to_owned());
     }
+    let secondary_vips: Vec<IpAddr> =
+        wanted.secondary_vips.iter().map(|vip| unicast(vip)).collect::<Result<_, _>>()?;
+    sctp::check(wanted, &vips, &secondary_vips)?;
+    let all: Vec<IpAddr> = vips.iter().chain(&secondary_vips).copied().collect();
     let backends: Vec<Backend> = wanted.backends.iter().map(backend).collect::<Result<_, _>>()?;
-    if let Some(backend) = backends.iter().find(|backend| vips.contains(&backend.address.ip())) {
+    if let Some(backend) = backends.iter().find(|backend| all.contains(&backend.address.ip())) {
         return Err(format!("the backend {} is its own VIP", backend.address));
     }
-    check_nat64(wanted, &vips, &backends, around.nat64_source)?;
+    check_nat64(wanted, &all, &backends, around.nat64_source)?;
     let protocol = match wanted.protocol {
         sluice_api::Protocol::Tcp => Protocol::Tcp,
         sluice_api::Protocol::Udp => Protocol::Udp,
+        sluice_api::Protocol::Sctp => Protocol::Sctp,
     };
     let full_nat = if wanted.full_nat { everybody().to_vec() } else { around.inside.to_vec() };
     let service = Service {
         name: ServiceName(wanted.name.clone()),
         vips,
+        secondary_vips,
         port: wanted.port,
         protocol,
         backends,

@@ -2,6 +2,7 @@
 
 mod bridge;
 mod convert;
+mod sctp;
 
 pub(crate) use bridge::{Bridge, BridgeWish, Refusal};
 pub(crate) use convert::unicast;

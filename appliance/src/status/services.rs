@@ -20,15 +20,17 @@ impl View<'_> {
     fn service(&self, service: &sluice_model::Service, wanted: &Wanted) -> Service {
         let programmed = wanted.is_programmed(service, self.observed);
         let should: Vec<IpAddr> =
-            service.vips.iter().copied().filter(|vip| wanted.announces(*vip)).collect();
+            service.addresses().filter(|vip| wanted.announces(*vip)).collect();
         let (counters, rates) = self.meter.frontends(frontends(service));
         Service {
             name: service.name.to_string(),
             vips: service.vips.iter().map(ToString::to_string).collect(),
+            secondary_vips: service.secondary_vips.iter().map(ToString::to_string).collect(),
             port: service.port,
             protocol: match service.protocol {
                 sluice_model::Protocol::Tcp => Protocol::Tcp,
                 sluice_model::Protocol::Udp => Protocol::Udp,
+                sluice_model::Protocol::Sctp => Protocol::Sctp,
             },
             state: if programmed { state(service, wanted) } else { ServiceState::Unprogrammed },
             generation: self.merged.changed.get(&service.name).map_or(0, |g| g.0),
@@ -133,6 +135,7 @@ fn frontends(service: &sluice_model::Service) -> impl Iterator<Item = sluice_xdp
         protocol: match protocol {
             sluice_model::Protocol::Tcp => sluice_xdp::Protocol::Tcp,
             sluice_model::Protocol::Udp => sluice_xdp::Protocol::Udp,
+            sluice_model::Protocol::Sctp => sluice_xdp::Protocol::Sctp,
         },
     })
 }

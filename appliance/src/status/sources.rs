@@ -91,8 +91,8 @@ impl View<'_> {
 
     /// Every VIP with a usable backend is; without BGP there is nobody to announce to.
     fn all_announced(&self, service: &Service, wanted: &Wanted) -> bool {
-        let mut should = service.vips.iter().filter(|vip| wanted.announces(**vip));
-        self.config.bgp.is_none() || should.all(|vip| self.is_announced(*vip))
+        let mut should = service.addresses().filter(|vip| wanted.announces(*vip));
+        self.config.bgp.is_none() || should.all(|vip| self.is_announced(vip))
     }
 
     fn lost_way(&self, service: &Service) -> Option<String> {

@@ -39,7 +39,7 @@ pub struct CpuState {
     pub gated_flows: u64,
     /// Flows the table refused (no memory).
     pub failed_flows: u64,
-    /// RST, port unreachable and echo replies sent.
+    /// RST, ABORT, port unreachable and echo replies sent.
     pub answers: u64,
     /// The gate of new flows.
     pub flow_gate: Gate,

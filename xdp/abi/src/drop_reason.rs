@@ -24,7 +24,7 @@ drop_reasons! {
     NoBackend = 0, "no_backend";
     /// The chosen backend's next hop is not resolved.
     NoNextHop = 1, "no_next_hop";
-    /// To an owned VIP's port that no service has. Answered with RST or port unreachable.
+    /// To an owned VIP's port that no service has. Answered with RST, ABORT or port unreachable.
     NoService = 2, "no_service";
     /// A fragment to an owned VIP.
     Fragment = 3, "fragment";

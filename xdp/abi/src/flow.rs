@@ -61,11 +61,11 @@ crate::assert_size!(Flow = 56);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum FlowState {
-    /// TCP, only SYNs seen from the client.
+    /// TCP, only SYNs seen from the client; SCTP, only INITs.
     Opening = 0,
     /// Everything else.
     Established = 1,
-    /// TCP, a FIN or RST seen from either side.
+    /// TCP, a FIN or RST seen from either side; SCTP, an ABORT or SHUTDOWN COMPLETE.
     Closing = 2,
 }
 
@@ -77,9 +77,9 @@ impl Flow {
     pub const fn timeout_s(&self) -> u32 {
         let idle = self.idle_timeout_s;
         let limit = if self.state == FlowState::Opening as u32 {
-            crate::limits::TCP_OPENING_TIMEOUT_S
+            crate::limits::OPENING_TIMEOUT_S
         } else if self.state == FlowState::Closing as u32 {
-            crate::limits::TCP_CLOSING_TIMEOUT_S
+            crate::limits::CLOSING_TIMEOUT_S
         } else {
             idle
         };

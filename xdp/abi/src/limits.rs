@@ -49,6 +49,10 @@ pub const MAX_SUMMED_BYTES: usize = 4095;
 /// TCP options looked through for the segment size of a SYN. It comes first from every stack in use.
 pub const MAX_TCP_OPTIONS: usize = 8;
 
+/// Chunks of an SCTP packet looked through for one that ends its association. Nothing but a few control chunks may stand
+/// before it.
+pub const MAX_CHUNKS: usize = 4;
+
 /// Source ports tried for one flow. With half of all ports towards one backend taken, one flow in 65,536 fails.
 pub const NAT_PORT_TRIES: u32 = 16;
 
@@ -90,11 +94,12 @@ pub const ICMP_ERRORS_PER_SECOND_PER_CPU: u32 = 1000;
 /// long enough for the bursts of a page being opened.
 pub const GATE_BURST_TICKS: u32 = 25;
 
-/// A TCP flow of which only SYNs were seen.
-pub const TCP_OPENING_TIMEOUT_S: u32 = 60;
+/// A flow of which only SYNs, or INITs of SCTP, were seen. As long as the longest pause between two of them (RTO.Max,
+/// RFC 9260 section 16).
+pub const OPENING_TIMEOUT_S: u32 = 60;
 
-/// A TCP flow that saw a FIN or RST. A side that still sends keeps it alive.
-pub const TCP_CLOSING_TIMEOUT_S: u32 = 30;
+/// A flow that saw a FIN or RST, or an ABORT or SHUTDOWN COMPLETE of SCTP. A side that still sends keeps it alive.
+pub const CLOSING_TIMEOUT_S: u32 = 30;
 
 const _: () = assert!(MAX_BACKENDS <= u16::MAX as u32 + 1);
 const _: () = assert!(MAX_TABLES < u16::MAX as u32);

@@ -4,6 +4,8 @@
 pub const PROGRAM: &str = "sluice";
 /// The one it hands packets under NAT64 over to.
 pub const TRANSLATOR: &str = "translator";
+/// The one it hands packets of SCTP over to.
+pub const ASSOCIATIONS: &str = "associations";
 
 /// [`Control`](crate::program::Control), one entry.
 pub const CONTROL: &str = "CONTROL";
@@ -43,8 +45,13 @@ pub const CPUS: &str = "CPUS";
 pub const TRAFFIC: &str = "TRAFFIC";
 /// Service identifier → [`Traffic`](crate::counter::Traffic) of backends it no longer has; user space's own.
 pub const RETIRED: &str = "RETIRED";
-/// Programs to hand packets over to: [`TRANSLATOR`] alone, at 0.
+/// Programs to hand packets over to, by [`TRANSLATOR_PLACE`] and [`ASSOCIATIONS_PLACE`].
 pub const SUCCESSORS: &str = "SUCCESSORS";
+
+/// Where [`TRANSLATOR`] is in [`SUCCESSORS`].
+pub const TRANSLATOR_PLACE: u32 = 0;
+/// Where [`ASSOCIATIONS`] is.
+pub const ASSOCIATIONS_PLACE: u32 = 1;
 
 /// Every map, in no order.
 pub const MAPS: [&str; 20] = [

@@ -46,7 +46,9 @@ pub struct Service {
     /// Index into `TABLES`, or [`NO_TABLE`] when no backend has weight.
     pub table: u16,
     /// A [`NoBackend`].
-    pub no_backend: u32,
+    pub no_backend: u16,
+    /// A [`Spread`].
+    pub spread: u16,
     /// Idle time-out of its flows.
     pub idle_timeout_s: u32,
     /// How long a client address keeps its backend after its last new flow; 0 is no affinity.
@@ -63,12 +65,22 @@ pub const NO_TABLE: u16 = u16::MAX;
 
 /// What happens to a new flow when no backend has weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
+#[repr(u16)]
 pub enum NoBackend {
-    /// RST or port unreachable.
+    /// RST, ABORT or port unreachable.
     Reject = 0,
     /// Silence.
     Drop = 1,
+}
+
+/// What decides the backend of a new flow, besides affinity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+pub enum Spread {
+    /// Addresses and ports.
+    ByAll = 0,
+    /// The ports alone: SCTP's clients that use several addresses, of theirs and of ours, stay with one backend.
+    ByPorts = 1,
 }
 
 /// Backend identifiers by Maglev slot.

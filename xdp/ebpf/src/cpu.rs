@@ -10,8 +10,20 @@ use sluice_xdp_abi::program::Control;
 
 use crate::maps::{CONTROL, CPUS};
 
-/// One run of the program.
+/// Which of the programs runs. Known when it is compiled, and everything is inlined: none has code for another's packets.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Runs {
+    /// The first, for TCP and UDP.
+    First,
+    /// `associations`, for SCTP.
+    Associations,
+    /// `translate`, for any protocol.
+    Translator,
+}
+
+/// One run of a program.
 pub struct Cpu<'a> {
+    pub runs: Runs,
     pub context: &'a XdpContext,
     pub index: u32,
     pub control: &'static Control,
@@ -23,10 +35,11 @@ pub struct Cpu<'a> {
 impl<'a> Cpu<'a> {
     /// `None` on a CPU the loader did not count.
     #[inline(always)]
-    pub fn enter(context: &'a XdpContext) -> Option<Self> {
+    pub fn enter(context: &'a XdpContext, runs: Runs) -> Option<Self> {
         // SAFETY: a plain helper call.
         let index = unsafe { bpf_get_smp_processor_id() };
-        Some(Self { context, index, control: CONTROL.get(0)?, state: CPUS.get_ptr_mut(index)? })
+        let (control, state) = (CONTROL.get(0)?, CPUS.get_ptr_mut(index)?);
+        Some(Self { runs, context, index, control, state })
     }
 
     /// The low half of the tick count.

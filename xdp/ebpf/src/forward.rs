@@ -4,14 +4,14 @@ use aya_ebpf::helpers::bpf_ktime_get_coarse_ns;
 use sluice_xdp_abi::affinity::AffinityKey;
 use sluice_xdp_abi::drop_reason::DropReason;
 use sluice_xdp_abi::flow::{Direction, Flow, FlowKey, FlowState, NextHop};
-use sluice_xdp_abi::hash::{pair, slot, unpair};
+use sluice_xdp_abi::hash::{flow_hash, pair, slot, unpair};
 use sluice_xdp_abi::limits::MAGLEV_SLOTS;
 use sluice_xdp_abi::prefix::NO_LIST;
-use sluice_xdp_abi::program::{Backend, NO_TABLE, NoBackend, Service, ServiceKey};
+use sluice_xdp_abi::program::{Backend, NO_TABLE, NoBackend, Service, ServiceKey, Spread};
 
 use crate::affinity::{client_hash, recall, remember};
 use crate::cache::{CacheKey, Rewrite, traffic_index};
-use crate::cpu::Cpu;
+use crate::cpu::{Cpu, Runs};
 use crate::echo::echo;
 use crate::header::swap_macs;
 use crate::lists::contains;
@@ -19,7 +19,7 @@ use crate::maps::{BACKENDS, FLOWS, NEXT_HOPS, SERVICES, TABLES, TRAFFIC, VIPS};
 use crate::memory::load;
 use crate::nat;
 use crate::nat64;
-use crate::packet::{FIN, Kind, Packet, RST, SYN, TCP};
+use crate::packet::{FIN, Kind, Packet, RST, SYN, UDP};
 use crate::reject::reject;
 use crate::rewrite::send;
 
@@ -48,14 +48,7 @@ pub fn to_vip(cpu: &Cpu, packet: &Packet, key: &CacheKey) -> Option<u32> {
     };
     // SAFETY: a plain helper call.
     let now_ns = unsafe { bpf_ktime_get_coarse_ns() };
-    // SAFETY: the element stays allocated for the run; torn updates by another CPU cost at worst a new choice.
-    let flow = FLOWS.get_ptr_mut(&flow_key).map(|flow| unsafe { &mut *flow });
-    let standing = flow.and_then(|flow| {
-        let (id, backend) = chosen(packet, flow, now_ns)?;
-        let port_be = flow.nat_port_be;
-        let stands = port_be == 0 || nat::renew(cpu, &flow_key, backend, port_be);
-        if stands { Some(((id, backend), flow)) } else { None }
-    });
+    let standing = standing(cpu, packet, &flow_key, now_ns);
     let let_in_by = standing.as_ref().map_or(NO_LIST, |(_, flow)| flow.source_list);
     if service.source_list != NO_LIST
         && service.source_list != let_in_by
@@ -77,6 +70,22 @@ pub fn to_vip(cpu: &Cpu, packet: &Packet, key: &CacheKey) -> Option<u32> {
     Some(to_backend(cpu, packet, key, &way))
 }
 
+/// The flow, if it is there, with its backend and its port.
+#[inline(always)]
+fn standing(
+    cpu: &Cpu,
+    packet: &Packet,
+    flow_key: &FlowKey,
+    now_ns: u64,
+) -> Option<((u32, &'static Backend), &'static mut Flow)> {
+    // SAFETY: the element stays allocated for the run; torn updates by another CPU cost at worst a new choice.
+    let flow = unsafe { &mut *FLOWS.get_ptr_mut(flow_key)? };
+    let (id, backend) = chosen(packet, flow, now_ns)?;
+    let port_be = flow.nat_port_be;
+    let stands = port_be == 0 || nat::renew(cpu, flow_key, backend, port_be);
+    if stands { Some(((id, backend), flow)) } else { None }
+}
+
 /// Where a packet goes, and as whose.
 struct Way<'a> {
     id: u32,
@@ -90,7 +99,7 @@ struct Way<'a> {
 /// on old ports, and may be sent elsewhere.
 #[inline(always)]
 fn chosen(packet: &Packet, flow: &Flow, now_ns: u64) -> Option<(u32, &'static Backend)> {
-    let is_reopened = packet.tcp_flags & SYN != 0 && flow.state == FlowState::Closing as u32;
+    let is_reopened = packet.flags & SYN != 0 && flow.state == FlowState::Closing as u32;
     if is_reopened || flow.is_expired(now_ns) {
         return None;
     }
@@ -102,9 +111,9 @@ fn chosen(packet: &Packet, flow: &Flow, now_ns: u64) -> Option<(u32, &'static Ba
 #[inline(always)]
 fn touch(packet: &Packet, flow: &mut Flow, now_ns: u64) {
     flow.last_seen_ns = now_ns;
-    if packet.tcp_flags & (FIN | RST) != 0 {
+    if packet.flags & (FIN | RST) != 0 {
         flow.state = FlowState::Closing as u32;
-    } else if flow.state == FlowState::Opening as u32 && packet.tcp_flags & SYN == 0 {
+    } else if flow.state == FlowState::Opening as u32 && packet.flags & SYN == 0 {
         flow.state = FlowState::Established as u32;
     }
 }
@@ -120,8 +129,8 @@ fn new_flow(
     now_ns: u64,
 ) -> u32 {
     let affinity_key = AffinityKey { client: flow_key.client, service: u32::from(service.id) };
-    let Some((id, backend)) = choose(packet, key, &affinity_key, service, now_ns) else {
-        if service.no_backend == NoBackend::Drop as u32 {
+    let Some((id, backend)) = choose(cpu, packet, key, &affinity_key, service, now_ns) else {
+        if service.no_backend == NoBackend::Drop as u16 {
             return cpu.drop(DropReason::NoBackend);
         }
         return reject(cpu, packet, DropReason::NoBackend);
@@ -142,7 +151,7 @@ fn new_flow(
             None => return cpu.drop(DropReason::NatPorts),
         }
     }
-    let is_opening = packet.protocol == TCP && packet.tcp_flags & (SYN | FIN | RST) == SYN;
+    let is_opening = packet.protocol != UDP && packet.flags & (SYN | FIN | RST) == SYN;
     let state = if is_opening { FlowState::Opening } else { FlowState::Established };
     let flow = Flow {
         last_seen_ns: now_ns,
@@ -179,6 +188,7 @@ fn new_flow(
 /// The client's last backend under affinity, else the one of the Maglev table.
 #[inline(always)]
 fn choose(
+    cpu: &Cpu,
     packet: &Packet,
     key: &CacheKey,
     affinity_key: &AffinityKey,
@@ -186,7 +196,14 @@ fn choose(
     now_ns: u64,
 ) -> Option<(u32, &'static Backend)> {
     let is_affine = service.affinity_s != 0;
-    let hash = if is_affine { client_hash(packet, affinity_key) } else { key.hash };
+    let hash = if is_affine {
+        client_hash(packet, affinity_key)
+    } else if is_spread_by_ports(cpu, service) {
+        // All of an association's packets have its ports, whatever their addresses.
+        flow_hash(&[0; 2], &[0; 2], packet.ports, packet.protocol)
+    } else {
+        key.hash
+    };
     let recalled = if is_affine { recall(affinity_key, service, now_ns) } else { None };
     let id = match recalled {
         Some(id) => id,
@@ -194,6 +211,12 @@ fn choose(
     };
     let backend = BACKENDS.get(id)?;
     if backend.used != 0 { Some((id, backend)) } else { None }
+}
+
+/// Whether an association may have several addresses at both ends.
+#[inline(always)]
+fn is_spread_by_ports(cpu: &Cpu, service: &Service) -> bool {
+    cpu.runs == Runs::Associations && service.spread == Spread::ByPorts as u16
 }
 
 #[inline(always)]
@@ -259,7 +282,7 @@ fn to_backend(cpu: &Cpu, packet: &Packet, key: &CacheKey, way: &Way<'_>) -> u32 
     }
 }
 
-/// What reaches an owned VIP and is neither TCP nor UDP. The kernel's stack sees only what resolves neighbours.
+/// What reaches an owned VIP and is none of TCP, UDP and SCTP. The kernel's stack sees only what resolves neighbours.
 #[inline(always)]
 fn unbalanced(cpu: &Cpu, packet: &Packet) -> Option<u32> {
     VIPS.get_ptr(unpair(&packet.destination))?;
@@ -268,6 +291,8 @@ fn unbalanced(cpu: &Cpu, packet: &Packet) -> Option<u32> {
         Kind::Fragment => Some(cpu.drop(DropReason::Fragment)),
         Kind::VlanTagged => Some(cpu.drop(DropReason::VlanTagged)),
         Kind::Other => Some(cpu.drop(DropReason::Protocol)),
-        Kind::Malformed | Kind::Transport => Some(cpu.drop(DropReason::Malformed)),
+        Kind::Malformed | Kind::Transport | Kind::Association => {
+            Some(cpu.drop(DropReason::Malformed))
+        }
     }
 }

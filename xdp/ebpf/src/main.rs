@@ -4,7 +4,7 @@
 //! miss goes to the flow table and, for a new flow, to the service and its Maglev table (`forward`), where the client may
 //! be refused (`lists`), bound to its last backend (`affinity`) or given another source (`nat`); or it finds its flow from
 //! the backend's side (`reply`). Between an IPv6 VIP and an IPv4 backend the packet is handed over to a second program (`nat64`,
-//! `translate`). For an owned VIP the kernel's stack never answers: what is not balanced is
+//! `translate`), and one of SCTP to a third (`associations`). For an owned VIP the kernel's stack never answers: what is not balanced is
 //! refused, answered or dropped here (`reject`, `unreachable`, `echo`). Everything else is the kernel's.
 //!
 //! Everything is inlined: a call costs as much as three map lookups.
@@ -15,8 +15,11 @@
     reason = "a key passed by value is copied on a stack of 512 octets"
 )]
 
+mod abort;
 mod affinity;
+mod associations;
 mod cache;
+mod chunks;
 mod cpu;
 mod datagram_sum;
 mod echo;
@@ -32,6 +35,7 @@ mod reject;
 mod reply;
 mod rewrite;
 mod segment_size;
+mod successors;
 mod translate;
 mod unreachable;
 
@@ -42,7 +46,7 @@ use sluice_xdp_abi::filter::position;
 use sluice_xdp_abi::hash::unpair;
 
 use crate::cache::CacheKey;
-use crate::cpu::Cpu;
+use crate::cpu::{Cpu, Runs};
 use crate::maps::FILTER;
 use crate::packet::{FIN, Kind, Packet, RST, SYN, parse};
 
@@ -50,7 +54,7 @@ use crate::packet::{FIN, Kind, Packet, RST, SYN, parse};
 #[xdp]
 #[inline(always)]
 pub fn sluice(context: XdpContext) -> u32 {
-    match Cpu::enter(&context) {
+    match Cpu::enter(&context, Runs::First) {
         Some(cpu) => run(&cpu),
         None => XDP_PASS,
     }
@@ -62,6 +66,9 @@ fn run(cpu: &Cpu) -> u32 {
     let Some(packet) = parse(cpu, data, end) else {
         return cpu.pass((end - data) as u64);
     };
+    if packet.kind == Kind::Association {
+        return successors::hand_over(cpu, successors::ASSOCIATIONS);
+    }
     let (may_be_vip, may_be_backend) = known(&packet);
     if !may_be_vip && !may_be_backend {
         return cpu.pass(packet.len());
@@ -69,29 +76,50 @@ fn run(cpu: &Cpu) -> u32 {
     let key = CacheKey::of(&packet);
     // A segment that opens or closes a connection changes the flow's state, which is in the table.
     if packet.kind == Kind::Transport
-        && packet.tcp_flags & (SYN | FIN | RST) == 0
+        && packet.flags & (SYN | FIN | RST) == 0
         && let Some(entry) = key.find(cpu)
     {
         return rewrite::send(cpu, &packet, &entry);
     }
+    decide(cpu, &packet, &key, (may_be_vip, may_be_backend))
+}
+
+/// What becomes of a packet that is not cached, by what [`known`] says.
+#[inline(always)]
+fn decide(
+    cpu: &Cpu,
+    packet: &Packet,
+    key: &CacheKey,
+    (may_be_vip, may_be_backend): (bool, bool),
+) -> u32 {
     // Before the services: a reply under full NAT is for a VIP too.
     if may_be_backend
         && packet.kind == Kind::Transport
-        && let Some(action) = reply::from_backend(cpu, &packet, &key, may_be_vip)
+        && let Some(action) = reply::from_backend(cpu, packet, key, may_be_vip)
     {
         return action;
     }
-    if may_be_vip && let Some(action) = forward::to_vip(cpu, &packet, &key) {
+    if may_be_vip && let Some(action) = forward::to_vip(cpu, packet, key) {
         return action;
     }
     cpu.pass(packet.len())
 }
 
-/// Where [`sluice`] hands packets under NAT64 over to.
+/// Where [`sluice`] hands packets of SCTP over to.
+#[xdp]
+#[inline(always)]
+pub fn associations(context: XdpContext) -> u32 {
+    match Cpu::enter(&context, Runs::Associations) {
+        Some(cpu) => associations::run(&cpu),
+        None => XDP_PASS,
+    }
+}
+
+/// Where both hand packets under NAT64 over to.
 #[xdp]
 #[inline(always)]
 pub fn translator(context: XdpContext) -> u32 {
-    match Cpu::enter(&context) {
+    match Cpu::enter(&context, Runs::Translator) {
         Some(cpu) => translate::run(&cpu),
         None => XDP_DROP,
     }

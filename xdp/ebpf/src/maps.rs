@@ -73,4 +73,4 @@ pub static TRAFFIC: Array<Traffic, { MAX_BACKENDS as usize }, ALIGNED> = Array::
 #[btf_map]
 pub static RETIRED: Array<Traffic, { MAX_SERVICES as usize }> = Array::new();
 #[btf_map]
-pub static SUCCESSORS: ProgramArray<1> = ProgramArray::new();
+pub static SUCCESSORS: ProgramArray<2> = ProgramArray::new();

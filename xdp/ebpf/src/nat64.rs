@@ -3,15 +3,11 @@
 //! A program of its own has a stack of its own, of which this one has nothing left, and other packets do not have its code
 //! in the way. Such flows are not cached: a cache line of IPv4 has no room for IPv6 addresses.
 
-use sluice_xdp_abi::drop_reason::DropReason;
 use sluice_xdp_abi::flow::FlowKey;
 
 use crate::cpu::Cpu;
-use crate::maps::SUCCESSORS;
 use crate::packet::Packet;
-
-/// Place of the translating program in `SUCCESSORS`.
-const TRANSLATOR: u32 = 0;
+use crate::successors::{TRANSLATOR, hand_over};
 
 /// Whether a packet may be a reply under NAT64.
 #[inline(always)]
@@ -27,20 +23,12 @@ pub fn to_backend(cpu: &Cpu, backend: u32, nat_port_be: u16) -> u32 {
     let handover = &mut cpu.state().handover;
     handover.backend = backend;
     handover.nat_port_be = nat_port_be;
-    hand_over(cpu)
+    hand_over(cpu, TRANSLATOR)
 }
 
 /// Has a reply sent to the client of this flow, if that is still where it belongs.
 #[inline(always)]
 pub fn to_client(cpu: &Cpu, flow: &FlowKey) -> u32 {
     cpu.state().handover.flow = *flow;
-    hand_over(cpu)
-}
-
-#[inline(always)]
-fn hand_over(cpu: &Cpu) -> u32 {
-    // SAFETY: what this run has open is memory of maps; nothing needs to be dropped.
-    unsafe { SUCCESSORS.tail_call(cpu.context, TRANSLATOR) };
-    // Only without the other program, which the loader sees to.
-    cpu.drop(DropReason::Untranslatable)
+    hand_over(cpu, TRANSLATOR)
 }

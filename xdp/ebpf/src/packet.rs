@@ -4,6 +4,7 @@ use sluice_xdp_abi::address::Address;
 use sluice_xdp_abi::hash::pair;
 use sluice_xdp_abi::limits::MAX_EXTENSION_HEADERS;
 
+use crate::chunks::CHUNK_LEN;
 use crate::cpu::Cpu;
 use crate::memory::load;
 
@@ -12,10 +13,12 @@ pub const IPV4_LEN: usize = 20;
 pub const IPV6_LEN: usize = 40;
 pub const TCP_LEN: usize = 20;
 pub const UDP_LEN: usize = 8;
+pub const SCTP_LEN: usize = 12;
 pub const ICMP_LEN: usize = 8;
 
 pub const TCP: u8 = 6;
 pub const UDP: u8 = 17;
+pub const SCTP: u8 = 132;
 pub const ICMP: u8 = 1;
 pub const ICMPV6: u8 = 58;
 
@@ -44,6 +47,8 @@ const DESTINATION_OPTIONS: u8 = 60;
 pub enum Kind {
     /// TCP or UDP with a whole header: `ports` are valid.
     Transport,
+    /// SCTP with a whole header and the beginning of a chunk: `ports` are valid. Of `associations` it is a `Transport`.
+    Association,
     /// ICMP or ICMPv6 with eight octets of header.
     Icmp,
     Fragment,
@@ -54,7 +59,7 @@ pub enum Kind {
     Other,
 }
 
-/// A parsed frame. `l4` is inside the frame for `Transport` and `Icmp`.
+/// A parsed frame. `l4` is inside the frame for `Transport`, `Association` and `Icmp`.
 pub struct Packet {
     pub data: usize,
     pub end: usize,
@@ -68,7 +73,8 @@ pub struct Packet {
     /// Source and destination port as they lie in the packet.
     pub ports: u32,
     pub protocol: u8,
-    pub tcp_flags: u8,
+    /// Of TCP; of SCTP see `chunks`.
+    pub flags: u8,
 }
 
 // === impl Packet ===
@@ -130,7 +136,7 @@ fn ipv4(data: usize, end: usize, l3: usize) -> Packet {
         l4_len: 0,
         ports: 0,
         protocol,
-        tcp_flags: 0,
+        flags: 0,
     }
 }
 
@@ -178,7 +184,7 @@ fn ipv6(data: usize, end: usize, l3: usize) -> Option<Packet> {
         l4_len: 0,
         ports: 0,
         protocol,
-        tcp_flags: 0,
+        flags: 0,
     })
 }
 
@@ -263,7 +269,7 @@ fn transport(packet: &mut Packet, payload_len: usize, icmp: u8) {
             return;
         }
         // SAFETY: compared above.
-        unsafe { (packet.ports, packet.tcp_flags) = (load(l4), load(l4 + 13)) };
+        unsafe { (packet.ports, packet.flags) = (load(l4), load(l4 + 13)) };
         packet.kind = Kind::Transport;
     } else if packet.protocol == UDP {
         if payload_len < UDP_LEN || l4 + UDP_LEN > packet.end {
@@ -277,6 +283,13 @@ fn transport(packet: &mut Packet, payload_len: usize, icmp: u8) {
             return;
         }
         packet.kind = Kind::Icmp;
+    } else if packet.protocol == SCTP {
+        if payload_len < SCTP_LEN + CHUNK_LEN || l4 + SCTP_LEN + CHUNK_LEN > packet.end {
+            return;
+        }
+        // SAFETY: compared above.
+        packet.ports = unsafe { load(l4) };
+        packet.kind = Kind::Association;
     } else {
         packet.kind = Kind::Other;
     }

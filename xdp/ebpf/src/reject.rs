@@ -4,7 +4,8 @@ use aya_ebpf::helpers::bpf_xdp_adjust_tail;
 use sluice_xdp_abi::checksum::fold;
 use sluice_xdp_abi::drop_reason::DropReason;
 
-use crate::cpu::Cpu;
+use crate::abort::abort;
+use crate::cpu::{Cpu, Runs};
 use crate::header::{
     answer_header_len, may_answer, pseudo_header_sum, total, write_answer_headers,
 };
@@ -12,13 +13,15 @@ use crate::memory::{load, store};
 use crate::packet::{ACK, ETH_LEN, FIN, Packet, RST, SYN, TCP, TCP_LEN};
 use crate::unreachable::port_unreachable;
 
-/// Refuses a TCP segment or a UDP datagram, and counts why it was not balanced.
+/// Refuses a TCP segment, a UDP datagram or a packet of SCTP, and counts why it was not balanced.
 #[inline(always)]
 pub fn reject(cpu: &Cpu, packet: &Packet, reason: DropReason) -> u32 {
     if !may_answer(packet) {
         return cpu.drop(reason);
     }
-    if packet.protocol == TCP {
+    if cpu.runs == Runs::Associations {
+        abort(cpu, packet, reason)
+    } else if packet.protocol == TCP {
         reset(cpu, packet, reason)
     } else {
         port_unreachable(cpu, packet, reason)
@@ -31,8 +34,7 @@ fn reset(cpu: &Cpu, packet: &Packet, reason: DropReason) -> u32 {
     let (data, l4) = (packet.data, packet.l4);
     let answer_l4 = data + ETH_LEN + answer_header_len(packet);
     // "An incoming segment containing a RST is discarded."
-    if packet.tcp_flags & RST != 0 || l4 + TCP_LEN > packet.end || answer_l4 + TCP_LEN > packet.end
-    {
+    if packet.flags & RST != 0 || l4 + TCP_LEN > packet.end || answer_l4 + TCP_LEN > packet.end {
         return cpu.drop(reason);
     }
     // SAFETY: compared above.
@@ -40,7 +42,7 @@ fn reset(cpu: &Cpu, packet: &Packet, reason: DropReason) -> u32 {
         unsafe { (load(data), load::<u32>(l4 + 4), load::<u32>(l4 + 8), load(l4 + 12)) };
     // "If the ACK bit is off, sequence number zero is used, <SEQ=0><ACK=SEG.SEQ+SEG.LEN><CTL=RST,ACK>. If the ACK bit
     // is on, <SEQ=SEG.ACK><CTL=RST>."
-    let (sequence_be, acknowledgment_be, flags) = if packet.tcp_flags & ACK != 0 {
+    let (sequence_be, acknowledgment_be, flags) = if packet.flags & ACK != 0 {
         (acknowledgment_be, 0, RST)
     } else {
         let next = u32::from_be(sequence_be).wrapping_add(segment_len(packet, header_words));
@@ -71,7 +73,7 @@ fn reset(cpu: &Cpu, packet: &Packet, reason: DropReason) -> u32 {
 fn segment_len(packet: &Packet, header_words: u8) -> u32 {
     let header_len = usize::from(header_words >> 4) * 4;
     let data_len = packet.l4_len.saturating_sub(header_len);
-    let syn = u32::from(packet.tcp_flags & SYN != 0);
-    let fin = u32::from(packet.tcp_flags & FIN != 0);
+    let syn = u32::from(packet.flags & SYN != 0);
+    let fin = u32::from(packet.flags & FIN != 0);
     data_len as u32 + syn + fin
 }

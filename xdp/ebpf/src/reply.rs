@@ -153,7 +153,7 @@ fn to_client(cpu: &Cpu, packet: &Packet, key: &CacheKey, found: Found) -> u32 {
 pub fn touch(packet: &Packet, flow: &mut Flow) {
     // SAFETY: a plain helper call.
     flow.last_seen_ns = unsafe { bpf_ktime_get_coarse_ns() };
-    if packet.tcp_flags & (FIN | RST) != 0 {
+    if packet.flags & (FIN | RST) != 0 {
         flow.state = FlowState::Closing as u32;
     }
 }

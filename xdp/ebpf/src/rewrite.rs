@@ -4,14 +4,15 @@ use aya_ebpf::bindings::xdp_action::XDP_TX;
 use aya_ebpf::helpers::bpf_redirect;
 use sluice_xdp_abi::address::Address;
 use sluice_xdp_abi::checksum::{Delta, update};
+use sluice_xdp_abi::crc32c;
 use sluice_xdp_abi::drop_reason::DropReason;
 use sluice_xdp_abi::flow::{Action, CacheEntryV4, CacheEntryV6, Direction};
 
 use crate::cache::Entry;
-use crate::cpu::Cpu;
+use crate::cpu::{Cpu, Runs};
 use crate::maps::TRAFFIC;
 use crate::memory::{load, store};
-use crate::packet::{ETH_LEN, IPV4_LEN, IPV6_LEN, Packet, TCP, TCP_LEN, UDP_LEN};
+use crate::packet::{ETH_LEN, IPV4_LEN, IPV6_LEN, Packet, SCTP, SCTP_LEN, TCP, TCP_LEN, UDP_LEN};
 
 const TO_BACKEND: u32 = Direction::ToBackend as u32;
 
@@ -66,7 +67,7 @@ fn send_v6(cpu: &Cpu, packet: &Packet, entry: &CacheEntryV6) -> u32 {
 /// What both families share: transport header, counters, MACs, the way out.
 #[inline(always)]
 fn finish(cpu: &Cpu, packet: &Packet, action: &Action) -> u32 {
-    if !transport(packet.l4, packet.end, packet.protocol, action.ports, action.l4_delta) {
+    if !transport(cpu, packet, action.ports, action.l4_delta) {
         return cpu.drop(DropReason::Malformed);
     }
     count(action.traffic_index, action.direction == TO_BACKEND, packet.len());
@@ -77,8 +78,12 @@ fn finish(cpu: &Cpu, packet: &Packet, action: &Action) -> u32 {
 
 /// Ports and sum of the transport header; false when it does not fit, which `parse` has excluded.
 #[inline(always)]
-pub fn transport(l4: usize, end: usize, protocol: u8, ports: u32, l4_delta: u16) -> bool {
-    if protocol == TCP {
+pub fn transport(cpu: &Cpu, packet: &Packet, ports: u32, l4_delta: u16) -> bool {
+    let (l4, end) = (packet.l4, packet.end);
+    if cpu.runs != Runs::First && packet.protocol == SCTP {
+        return association(cpu, packet, ports);
+    }
+    if packet.protocol == TCP {
         if l4 + TCP_LEN > end {
             return false;
         }
@@ -100,6 +105,27 @@ pub fn transport(l4: usize, end: usize, protocol: u8, ports: u32, l4_delta: u16)
                 let sum = update(sum, l4_delta);
                 store(l4 + 6, if sum == 0 { 0xffff } else { sum });
             }
+            store(l4, ports);
+        }
+    }
+    true
+}
+
+/// Ports and sum of SCTP, which has no pseudo header: nothing changes when the ports do not.
+#[inline(always)]
+fn association(cpu: &Cpu, packet: &Packet, ports: u32) -> bool {
+    let l4 = packet.l4;
+    if l4 + SCTP_LEN > packet.end {
+        return false;
+    }
+    if packet.ports != ports {
+        // The compiler knows how long a packet is and leaves out what keeps within the tables; the verifier does not.
+        let len = cpu.forget(packet.l4_len as u64) as usize;
+        let change = crc32c::change(packet.ports ^ ports, len);
+        // SAFETY: compared above.
+        unsafe {
+            let sum: u32 = load(l4 + 8);
+            store(l4 + 8, sum ^ change);
             store(l4, ports);
         }
     }

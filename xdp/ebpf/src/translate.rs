@@ -10,12 +10,15 @@ use sluice_xdp_abi::flow::NextHop;
 use sluice_xdp_abi::hash::unpair;
 
 use crate::cache::traffic_index;
+use crate::chunks;
 use crate::cpu::Cpu;
 use crate::datagram_sum;
 use crate::header::{DONT_FRAGMENT, Fields, write_ipv4, write_ipv6};
 use crate::maps::{BACKENDS, NEXT_HOPS};
 use crate::memory::{load, store};
-use crate::packet::{ETH_LEN, IPV4_LEN, IPV6_LEN, Packet, SYN, TCP, TCP_LEN, UDP_LEN, parse};
+use crate::packet::{
+    ETH_LEN, IPV4_LEN, IPV6_LEN, Kind, Packet, SYN, TCP, TCP_LEN, UDP, UDP_LEN, parse,
+};
 use crate::reply::{route, touch, translated};
 use crate::rewrite::{count, deltas, out, transport};
 use crate::segment_size;
@@ -38,9 +41,12 @@ struct Change {
 #[inline(always)]
 pub fn run(cpu: &Cpu) -> u32 {
     let (data, end) = (cpu.context.data(), cpu.context.data_end());
-    let Some(packet) = parse(cpu, data, end) else {
+    let Some(mut packet) = parse(cpu, data, end) else {
         return cpu.drop(DropReason::Malformed);
     };
+    if packet.kind == Kind::Association {
+        packet.flags = chunks::flags(cpu, &packet);
+    }
     let sent = if packet.is_v4 { to_client(cpu, &packet) } else { to_backend(cpu, &packet) };
     match sent {
         Ok(link_index) => out(cpu, link_index),
@@ -68,7 +74,7 @@ fn to_backend(cpu: &Cpu, packet: &Packet) -> Result<u32, u32> {
     if is_without_sum(packet) {
         return Err(cpu.drop(DropReason::Malformed));
     }
-    if packet.protocol == TCP && packet.tcp_flags & SYN != 0 {
+    if packet.protocol == TCP && packet.flags & SYN != 0 {
         segment_size::limit(cpu, packet.l4, packet.end, segment_limit(cpu));
     }
     let change = Change {
@@ -148,7 +154,7 @@ fn to_client(cpu: &Cpu, packet: &Packet) -> Result<u32, u32> {
 /// Whether this is a datagram whose sender has made no sum (RFC 768).
 #[inline(always)]
 fn is_without_sum(packet: &Packet) -> bool {
-    if packet.protocol == TCP || packet.l4 + UDP_LEN > packet.end {
+    if packet.protocol != UDP || packet.l4 + UDP_LEN > packet.end {
         return false;
     }
     // SAFETY: compared above.
@@ -174,7 +180,7 @@ fn move_head(
         ],
         (packet.ports, ports),
     );
-    if !transport(packet.l4, packet.end, packet.protocol, ports, l4_delta) {
+    if !transport(cpu, packet, ports, l4_delta) {
         return Err(cpu.drop(DropReason::Malformed));
     }
     let by = (packet.l4 - packet.data) as i32 - (ETH_LEN + header_len) as i32;

@@ -32,6 +32,7 @@ fn opened(bed: &Bed, frontend: &Frontend, client: u16, port: u16) -> SocketAddr 
     let packet = match frontend.protocol {
         sluice_xdp::Protocol::Udp => Packet::udp((from, port), to, b"x"),
         sluice_xdp::Protocol::Tcp => Packet::tcp((from, port), to, SYN),
+        sluice_xdp::Protocol::Sctp => crate::sctp::chunks((from, port), to, SYN),
     };
     bed.backend_of(&packet)
 }

@@ -99,6 +99,10 @@ pub fn udp(vip: &str, port: u16) -> Frontend {
     Frontend { vip: address(vip), port, protocol: Protocol::Udp }
 }
 
+pub fn sctp(vip: &str, port: u16) -> Frontend {
+    Frontend { vip: address(vip), port, protocol: Protocol::Sctp }
+}
+
 /// The next hop of a backend in these tests: MACs that name it, over the ingress link.
 pub fn next_hop(backend: IpAddr) -> NextHop {
     let last = match backend {
@@ -132,6 +136,7 @@ pub fn program(backends: &[(&str, u16)]) -> Program {
         source_ranges: Vec::new(),
         affinity: None,
         full_nat: Vec::new(),
+        multihomed: false,
     }
 }
 

@@ -6,9 +6,10 @@ use std::time::Duration;
 use sluice_xdp::{Frontend, Program, Protocol};
 
 use crate::bed::{
-    Bed, VIP4, VIP6, Verdict, Want, address, check, counted, end, program, socket, tcp, udp,
+    Bed, VIP4, VIP6, Verdict, Want, address, check, counted, end, program, sctp, socket, tcp, udp,
 };
 use crate::forward::{forwarded, returned};
+use crate::sctp::chunks;
 use crate::wire::{ACK, FIN, Packet, RST, SYN};
 
 /// Nodes and pods of a cluster.
@@ -25,6 +26,7 @@ fn packet(frontend: &Frontend, from: End, to: End, flags: u8) -> Packet {
     match frontend.protocol {
         Protocol::Tcp => Packet::tcp(from, to, flags),
         Protocol::Udp => Packet::udp(from, to, &[flags; 9]),
+        Protocol::Sctp => chunks(from, to, flags),
     }
 }
 
@@ -55,12 +57,14 @@ pub fn source(frame: &[u8]) -> SocketAddr {
     }
 }
 
-fn cases() -> [(Frontend, &'static str, &'static str); 4] {
+fn cases() -> [(Frontend, &'static str, &'static str); 6] {
     [
         (tcp(VIP4, 80), "10.1.0.11:8080", "10.2.0.7:40001"),
         (udp(VIP4, 53), "10.1.0.11:5353", "10.2.0.7:40001"),
         (tcp(VIP6, 80), "[2001:db8:1::11]:8080", "[2001:db8:1:2::7]:40001"),
         (udp(VIP6, 53), "[2001:db8:1::11]:5353", "[2001:db8:1:2::7]:40001"),
+        (sctp(VIP4, 38412), "10.1.0.11:48412", "10.2.0.7:40001"),
+        (sctp(VIP6, 38412), "[2001:db8:1::11]:48412", "[2001:db8:1:2::7]:40001"),
     ]
 }
 

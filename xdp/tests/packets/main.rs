@@ -25,5 +25,8 @@ mod nat64_sizes;
 mod random;
 mod refuse;
 mod return_path;
+mod sctp;
+mod sctp_ends;
+mod sctp_paths;
 mod sources;
 mod wire;

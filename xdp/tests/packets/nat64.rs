@@ -9,10 +9,11 @@ use sluice_xdp::{Frontend, Program, ProgramError, Protocol};
 
 use crate::bed::{
     Bed, NAT64_SOURCE, Row, VIP4, VIP6, Verdict, Want, address, check, counted, end, isolate,
-    next_hop, options, program, sh, tcp, udp,
+    next_hop, options, program, sctp, sh, tcp, udp,
 };
 use crate::forward::returned;
 use crate::full_nat::source;
+use crate::sctp::chunks;
 use crate::wire::{ACK, Body, FIN, Fragment, ICMP, Icmp, Packet, RST, SYN, TCP};
 
 pub const BACKEND: &str = "10.1.0.11:8080";
@@ -28,6 +29,7 @@ fn packet(frontend: &Frontend, from: End, to: End, flags: u8) -> Packet {
     match frontend.protocol {
         Protocol::Tcp => Packet::tcp(from, to, flags),
         Protocol::Udp => Packet::udp(from, to, &[flags; 9]),
+        Protocol::Sctp => chunks(from, to, flags),
     }
 }
 
@@ -71,7 +73,7 @@ pub fn open(bed: &Bed, first: &Packet) -> u16 {
 #[test]
 fn both_directions() {
     let mut bed = Bed::new();
-    for frontend in [tcp(VIP6, 80), udp(VIP6, 53)] {
+    for frontend in [tcp(VIP6, 80), udp(VIP6, 53), sctp(VIP6, 38412)] {
         bed.serve(frontend, &program(&[(BACKEND, 1)]));
         let (client, backend, vip) = (end(CLIENT), end(BACKEND), vip(&frontend));
         let marked = |p: &mut Packet| (p.tos, p.ttl) = (0xb9, 17);

@@ -12,7 +12,7 @@ use crate::forward::{CLIENT4, CLIENT6, standard};
 use crate::wire::{ACK, Body, FIN, Icmp, Packet, RST, SYN};
 
 /// The answer's outer shape: back where the packet came from, from the VIP, with a fresh TTL.
-fn answer(packet: &Packet, body: Body) -> Packet {
+pub fn answer(packet: &Packet, body: Body) -> Packet {
     Packet::new(packet.destination, packet.source, body).with(|p| {
         (p.source_mac, p.destination_mac) = (packet.destination_mac, packet.source_mac);
         p.id = 0;
@@ -207,8 +207,8 @@ fn other_protocols_to_a_vip_are_dropped() {
     let bed = standard();
     let (client4, client6) = (address("198.51.100.7"), address("2001:db8:77::7"));
     let mut rows: Vec<Row> = Vec::new();
-    // GRE, ESP, OSPF, SCTP, an unassigned one, and each family's ICMP over the other.
-    for protocol in [47, 50, 89, 132, 253] {
+    // GRE, ESP, OSPF, DCCP, an unassigned one, and each family's ICMP over the other.
+    for protocol in [47, 50, 89, 33, 253] {
         let body = Body::Raw(protocol, vec![0; 40]);
         rows.push((
             "IPv4",

@@ -61,7 +61,7 @@ fn group(snapshot: &Snapshot, service: &Service) -> Markup {
                 th.who scope="rowgroup" colspan="2" {
                     span.name { (service.name) }
                     span.frontends {
-                        @for vip in &service.vips {
+                        @for vip in service.vips.iter().chain(&service.secondary_vips) {
                             code { (human::socket(vip, service.port)) "/" (service.protocol) }
                         }
                     }

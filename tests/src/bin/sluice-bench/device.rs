@@ -63,6 +63,7 @@ impl Device {
             source_ranges: Vec::new(),
             affinity: None,
             full_nat: Vec::new(),
+            multihomed: false,
         };
         self.plane.add_vip(vip)?;
         for (port, protocol) in [(80, Protocol::Tcp), (53, Protocol::Udp)] {
