@@ -1,9 +1,10 @@
 //! Which addresses a Service has.
 
 use super::annotations::Asks;
+use super::leases::Ports;
 use super::pools::{Asker, Pools};
-use super::status::{port_keys, status_addresses};
-use super::{Trouble, trouble};
+use super::status::{Had, port_keys, status_addresses};
+use super::{Trouble, secondary, trouble};
 use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 use std::net::IpAddr;
 
@@ -12,12 +13,14 @@ use std::net::IpAddr;
 pub(super) struct Chosen {
     /// In the order of `ipFamilies`.
     pub(super) addresses: Vec<IpAddr>,
+    /// Further ones for SCTP, in the order in which they are asked for.
+    pub(super) secondary: Vec<IpAddr>,
     pub(super) troubles: Vec<Trouble>,
     /// True when a family has none yet that may have one later.
     pub(super) waits: bool,
 }
 
-/// Gives the Service its addresses: those it asks for, else those it has, else free ones. `current` are those it was
+/// Gives the Service its addresses: those it asks for, else those it has, else free ones. `had` are those it was
 /// served with last.
 ///
 /// An address that it no longer uses stays with it until its status does not list it any more: else another Service
@@ -30,14 +33,17 @@ pub(super) fn choose(
     who: Asker<'_>,
     service: &Service,
     asks: &Asks,
-    current: &[IpAddr],
+    had: &Had,
 ) -> Result<Chosen, Trouble> {
     let before = pools.before(who.name);
-    match take(pools, who, service, asks, current, &before.addresses()) {
+    match take(pools, who, service, asks, had, &before.addresses()) {
         Ok(chosen) => {
             let listed = status_addresses(service);
-            let is_used =
-                |a: &IpAddr| chosen.addresses.contains(a) || listed.iter().any(|(one, _)| one == a);
+            let is_used = |a: &IpAddr| {
+                chosen.addresses.contains(a)
+                    || chosen.secondary.contains(a)
+                    || listed.iter().any(|(one, _)| one == a)
+            };
             for address in pools.held_by(who.name).into_iter().filter(|a| !is_used(a)) {
                 pools.release_one(who.name, address);
             }
@@ -56,7 +62,7 @@ fn take(
     who: Asker<'_>,
     service: &Service,
     asks: &Asks,
-    current: &[IpAddr],
+    had: &Had,
     before: &[IpAddr],
 ) -> Result<Chosen, Trouble> {
     let spec = service.spec.as_ref();
@@ -71,7 +77,7 @@ fn take(
     let mut chosen = Chosen::default();
     let mut missing = None;
     for v6 in families {
-        let mut has = current.iter().filter(|a| before.contains(a)).chain(before).copied();
+        let mut has = had.addresses.iter().filter(|a| before.contains(a)).chain(before).copied();
         let held = has.find(|a| a.is_ipv6() == v6);
         let asked = asks.addresses.iter().copied().find(|a| a.is_ipv6() == v6);
         let Some(address) = asked.or(held) else {
@@ -81,37 +87,59 @@ fn take(
             }
             continue;
         };
-        if let Some(why) = out_of_place(pools, who, asks, address) {
-            if !before.contains(&address) {
-                let what = format!("{why}; ask for another address");
-                return Err(trouble("AddressNotInPool", what));
-            }
-            let what = format!("{address} stays with the Service, though {why}");
-            chosen.troubles.push(trouble("AddressNotInPool", what));
-        }
-        pools.claim(address, who.name, &ports).map_err(|taken| {
-            let (by, at) = (taken.by.name, taken.by.namespace);
-            let what = format!("Service {by} of namespace {at} has {address}, or a port of it");
-            trouble("AddressInUse", what)
-        })?;
+        let pool = asks.pool.as_deref();
+        keep(pools, who, pool, address, (before, &ports), &mut chosen.troubles)?;
         chosen.addresses.push(address);
     }
     match missing {
-        Some(why) if !prefers_both || chosen.addresses.is_empty() => Err(why),
+        Some(why) if !prefers_both || chosen.addresses.is_empty() => return Err(why),
         missing => {
             chosen.waits = missing.is_some();
             chosen.troubles.extend(missing);
-            Ok(chosen)
         }
     }
+    secondary::take(pools, who, asks, (&had.secondary, before), &ports, &mut chosen)?;
+    Ok(chosen)
+}
+
+/// Gives the Service this address, which it asks for or is among those it had `before`.
+///
+/// # Errors
+/// When a pool would not give it and it is not the Service's already, or another one has it.
+pub(super) fn keep(
+    pools: &mut Pools,
+    who: Asker<'_>,
+    asked_pool: Option<&str>,
+    address: IpAddr,
+    (before, ports): (&[IpAddr], &Ports),
+    troubles: &mut Vec<Trouble>,
+) -> Result<(), Trouble> {
+    if let Some(why) = out_of_place(pools, who, asked_pool, address) {
+        if !before.contains(&address) {
+            let what = format!("{why}; ask for another address");
+            return Err(trouble("AddressNotInPool", what));
+        }
+        let what = format!("{address} stays with the Service, though {why}");
+        troubles.push(trouble("AddressNotInPool", what));
+    }
+    pools.claim(address, who.name, ports).map_err(|taken| {
+        let (by, at) = (taken.by.name, taken.by.namespace);
+        let what = format!("Service {by} of namespace {at} has {address}, or a port of it");
+        trouble("AddressInUse", what)
+    })
 }
 
 /// Why the pools would not give this address to the Service now.
-fn out_of_place(pools: &Pools, who: Asker<'_>, asks: &Asks, address: IpAddr) -> Option<String> {
+fn out_of_place(
+    pools: &Pools,
+    who: Asker<'_>,
+    asked: Option<&str>,
+    address: IpAddr,
+) -> Option<String> {
     let Some(pool) = pools.of(address).filter(|pool| pool.permits(who)) else {
         return Some(format!("no pool gives {address} to it"));
     };
-    let asked = asks.pool.as_deref().filter(|asked| *asked != pool.name())?;
+    let asked = asked.filter(|asked| *asked != pool.name())?;
     Some(format!("{address} is of pool {}, and pool {asked} is asked for", pool.name()))
 }
 

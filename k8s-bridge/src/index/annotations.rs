@@ -3,9 +3,10 @@
 //! Nothing is ignored: a key of either prefix that is not served, or a value that makes no sense, is a trouble that
 //! refuses the Service. The table of both dialects is in the bridge's README.
 
-use super::{EndpointMode, Trouble, trouble};
+use super::{EndpointMode, Trouble, secondary, trouble};
 use k8s_openapi::api::core::v1::Service;
 use sluice_api::WantedHealth;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 /// What a Service asks for.
@@ -13,6 +14,10 @@ use std::net::IpAddr;
 pub(super) struct Asks {
     /// These addresses, at most one of each family; empty leaves the choice to the pools.
     pub(super) addresses: Vec<IpAddr>,
+    /// These secondary addresses.
+    pub(super) secondary: Option<Vec<IpAddr>>,
+    /// A secondary address of each of these pools.
+    pub(super) secondary_pools: Option<Vec<String>>,
     /// Addresses of this pool.
     pub(super) pool: Option<String>,
     /// An address of this family only; true for IPv6.
@@ -64,11 +69,19 @@ impl Asks {
             asks.take_addresses("spec.loadBalancerIP", ip)?;
         }
         asks.health = probe.finish()?;
+        if asks.secondary.is_some() && asks.secondary_pools.is_some() {
+            let what = "secondary addresses are asked for one by one and by pools as well; take one of them off";
+            return Err(trouble("AnnotationContradiction", what));
+        }
         if asks.nat64 == Some(true) && asks.v6 == Some(false) {
             let what = "loxilb.io/ipam asks for IPv4, and NAT64 is for an IPv6 address; take one of them off";
             return Err(trouble("AnnotationContradiction", what));
         }
         Ok(asks)
+    }
+
+    pub(super) fn has_secondary(&self) -> bool {
+        self.secondary.is_some() || self.secondary_pools.is_some()
     }
 
     fn take_ours(
@@ -90,7 +103,8 @@ impl Asks {
                 "nodes" => once(&mut self.endpoints, key, EndpointMode::Nodes),
                 _ => Err(invalid(key, value, "pods or nodes")),
             },
-            "secondary-addresses" => Err(only_for_sctp(key)),
+            "secondary-addresses" => self.take_secondary(key, value),
+            "secondary-pools" => self.take_secondary_pools(key, value),
             _ => Err(unsupported(key, value)),
         }
     }
@@ -129,7 +143,8 @@ impl Asks {
                 | "proberetries",
                 _,
             ) => probe.take(word, key, value),
-            ("secondaryIPs" | "poolSelectSecondary", _) => Err(only_for_sctp(key)),
+            ("secondaryIPs", _) => self.take_secondary(key, value),
+            ("poolSelectSecondary", _) => self.take_secondary_pools(key, value),
             // Endpoints of Services without a selector are taken from their slices in any case.
             ("useExternalEndpoint", _) => yes(key, value).map(|_| ()),
             ("prefLocalPod" | "useproxyprotov2" | "egress", _) if !yes(key, value)? => Ok(()),
@@ -156,6 +171,30 @@ impl Asks {
         }
         self.addresses = addresses;
         Ok(())
+    }
+}
+
+// === impl Asks, secondary addresses ===
+
+impl Asks {
+    fn take_secondary(&mut self, key: &str, text: &str) -> Result<(), Trouble> {
+        let invalid = || invalid(key, text, "1 to 3 IP addresses, each once");
+        let read = |one: &str| one.trim().parse().map_err(|_| invalid());
+        let addresses: Vec<IpAddr> = text.split(',').map(read).collect::<Result<_, _>>()?;
+        let distinct: BTreeSet<_> = addresses.iter().collect();
+        if distinct.len() < addresses.len() || addresses.len() > secondary::MAX {
+            return Err(invalid());
+        }
+        once(&mut self.secondary, key, addresses)
+    }
+
+    /// A pool that is named twice gives two.
+    fn take_secondary_pools(&mut self, key: &str, text: &str) -> Result<(), Trouble> {
+        let pools: Vec<String> = text.split(',').map(|name| name.trim().to_owned()).collect();
+        if pools.iter().any(String::is_empty) || pools.len() > secondary::MAX {
+            return Err(invalid(key, text, "1 to 3 names of AddressPools"));
+        }
+        once(&mut self.secondary_pools, key, pools)
     }
 }
 
@@ -263,11 +302,6 @@ fn unsupported(key: &str, value: &str) -> Trouble {
     trouble("UnsupportedAnnotation", format!("{key}: {value:?} is not served; take it off"))
 }
 
-fn only_for_sctp(key: &str) -> Trouble {
-    let what = format!("{key}: secondary addresses are for SCTP, which is not served; take it off");
-    trouble("UnsupportedAnnotation", what)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -292,6 +326,14 @@ mod tests {
             (json!({"sluice.dev/endpoints": "nodes"}), json!({"loxilb.io/usepodnetwork": "no"})),
             (json!({"sluice.dev/full-nat": "true"}), json!({"loxilb.io/lbmode": "onearm"})),
             (json!({"sluice.dev/nat64": "true"}), json!({"loxilb.io/ipam": "nat64"})),
+            (
+                json!({"sluice.dev/secondary-addresses": "192.0.2.9, 192.0.2.8"}),
+                json!({"loxilb.io/secondaryIPs": "192.0.2.9,192.0.2.8"}),
+            ),
+            (
+                json!({"sluice.dev/secondary-pools": "a,a,b"}),
+                json!({"loxilb.io/poolSelectSecondary": "a,a,b"}),
+            ),
             (json!({"sluice.dev/nat64": "true"}), json!({"loxilb.io/ipam": "ipv6to4"})),
             (
                 json!({"sluice.dev/health": "http:/up"}),
@@ -337,8 +379,15 @@ mod tests {
                 json!({"sluice.dev/nat64": "true", "loxilb.io/ipam": "ipv4"}),
                 "AnnotationContradiction",
             ),
-            (json!({"loxilb.io/secondaryIPs": "192.0.2.9"}), "UnsupportedAnnotation"),
-            (json!({"sluice.dev/secondary-addresses": "192.0.2.9"}), "UnsupportedAnnotation"),
+            (json!({"loxilb.io/secondaryIPs": "192.0.2.300"}), "InvalidAnnotation"),
+            (json!({"loxilb.io/secondaryIPs": "192.0.2.9,192.0.2.9"}), "InvalidAnnotation"),
+            (json!({"sluice.dev/secondary-addresses": "::1,::2,::3,::4"}), "InvalidAnnotation"),
+            (json!({"sluice.dev/secondary-pools": "a,,b"}), "InvalidAnnotation"),
+            (json!({"loxilb.io/poolSelectSecondary": "a,b,c,d"}), "InvalidAnnotation"),
+            (
+                json!({"loxilb.io/secondaryIPs": "192.0.2.9", "loxilb.io/poolSelectSecondary": "a"}),
+                "AnnotationContradiction",
+            ),
             (json!({"loxilb.io/useproxyprotov2": "yes"}), "UnsupportedAnnotation"),
             (json!({"loxilb.io/multus-nets": "a/b"}), "UnsupportedAnnotation"),
             (json!({"loxilb.io/zoneselect": "a"}), "UnsupportedAnnotation"),

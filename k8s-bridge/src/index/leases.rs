@@ -16,6 +16,8 @@ pub(super) enum ProtocolKey {
     Tcp,
     /// UDP.
     Udp,
+    /// SCTP.
+    Sctp,
 }
 
 /// Why an address cannot be had: somebody else has it.
@@ -130,7 +132,12 @@ impl Leases {
             Some(Start::At(address)) => Some(*address),
             None => None,
         };
-        let is_free = |a: &IpAddr| self.obstacle(*a, service, ports, from.sharing).is_none();
+        let own = self.held.get(service);
+        // One that it has already is no further one. Nobody else can have these ports of it either.
+        let is_free = |a: &IpAddr| {
+            !own.is_some_and(|own| own.contains(a))
+                && self.obstacle(*a, service, ports, from.sharing).is_none()
+        };
         let ranges = || from.ranges.iter().filter(|range| range.is_ipv4() == from.ipv4);
         let after = |start| ranges().flat_map(move |range| range.addresses_from(start));
         let mut free = after(start).find(is_free);

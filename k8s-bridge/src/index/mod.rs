@@ -13,6 +13,7 @@ mod nodes;
 mod peers;
 mod pools;
 mod ranges;
+mod secondary;
 mod selectors;
 mod service;
 mod slices;

@@ -4,8 +4,8 @@ use super::addresses::{self, Chosen};
 use super::annotations::{Asks, Probing};
 use super::endpoints::{self, Wish};
 use super::pools::Asker;
-use super::status::{has_finalizer, status_addresses};
-use super::{EndpointMode, Index, ObjectName, Outcome, Serve, Trouble, trouble};
+use super::status::{Had, had, has_finalizer, status_addresses};
+use super::{EndpointMode, Index, ObjectName, Outcome, Serve, Trouble, secondary, trouble};
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use sluice_api::{Protocol, WantedBackend, WantedHealth, WantedRoute, WantedService};
 use std::collections::BTreeMap;
@@ -35,6 +35,8 @@ struct Common {
     source_ranges: Vec<String>,
     route: WantedRoute,
     vips: Vec<String>,
+    /// Of its ports of SCTP.
+    secondary_vips: Vec<String>,
     affinity_seconds: Option<u32>,
     health: Option<WantedHealth>,
 }
@@ -85,6 +87,7 @@ impl Index {
         let empty = ServiceSpec::default();
         let spec = service.spec.as_ref().unwrap_or(&empty);
         let asks = Asks::of(service)?;
+        secondary::check(&asks, spec)?;
         let source_ranges = source_ranges(service)?;
         let mode = asks.endpoints.unwrap_or(self.settings.endpoints);
         let local = spec.external_traffic_policy.as_deref() == Some("Local");
@@ -112,6 +115,7 @@ impl Index {
             source_ranges,
             route: self.route(name, &chosen.addresses),
             vips: chosen.addresses.iter().map(ToString::to_string).collect(),
+            secondary_vips: chosen.secondary.iter().map(ToString::to_string).collect(),
             affinity_seconds: affinity(spec, &asks),
             health: health(spec, &asks, mode, local),
             asks,
@@ -121,6 +125,7 @@ impl Index {
         let wanted: Vec<WantedService> = ports.into_iter().map(of).collect();
         serve.troubles.extend(chosen.troubles);
         serve.addresses = chosen.addresses;
+        serve.secondary = chosen.secondary;
         serve.wanted = wanted.iter().map(|w| w.name.clone()).collect();
         Ok(Decision { outcome: Some(Outcome::Serve(serve)), wanted, waits: chosen.waits, on_nodes })
     }
@@ -131,9 +136,11 @@ impl Index {
         service: &Service,
         asks: &Asks,
     ) -> Result<Chosen, Trouble> {
-        let current = match self.said.get(name) {
-            Some(Outcome::Serve(serve)) => serve.addresses.clone(),
-            _ => status_addresses(service).into_iter().map(|(address, _)| address).collect(),
+        let had = match self.said.get(name) {
+            Some(Outcome::Serve(serve)) => {
+                Had { addresses: serve.addresses.clone(), secondary: serve.secondary.clone() }
+            }
+            _ => had(service),
         };
         let none = BTreeMap::new();
         let who = Asker {
@@ -141,7 +148,7 @@ impl Index {
             namespace_labels: self.namespaces.get(&name.namespace),
             labels: service.metadata.labels.as_ref().unwrap_or(&none),
         };
-        addresses::choose(&mut self.pools, who, service, asks, &current)
+        addresses::choose(&mut self.pools, who, service, asks, &had)
     }
 
     /// What its addresses are announced with. While no pool has them (a pool being edited wrongly, say) it is what it
@@ -172,6 +179,10 @@ impl Index {
         WantedService {
             name: format!("{source}/{}/{}/{}-{lower}", name.namespace, name.name, port.port),
             vips: common.vips.clone(),
+            secondary_vips: match protocol {
+                Protocol::Sctp => common.secondary_vips.clone(),
+                Protocol::Tcp | Protocol::Udp => Vec::new(),
+            },
             port: u16::try_from(port.port).unwrap_or_default(),
             protocol,
             backends: self.backends(name, spec, port, common),
@@ -227,6 +238,7 @@ fn protocol(port: &ServicePort) -> Option<Protocol> {
     match protocol_text(port) {
         "TCP" => Some(Protocol::Tcp),
         "UDP" => Some(Protocol::Udp),
+        "SCTP" => Some(Protocol::Sctp),
         _ => None,
     }
 }

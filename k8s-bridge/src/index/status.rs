@@ -20,9 +20,28 @@ fn key(port: i32, protocol: &str) -> Option<(u16, ProtocolKey)> {
     let protocol = match protocol {
         "TCP" => ProtocolKey::Tcp,
         "UDP" => ProtocolKey::Udp,
+        "SCTP" => ProtocolKey::Sctp,
         _ => return None,
     };
     Some((u16::try_from(port).ok()?, protocol))
+}
+
+/// What a Service was served with.
+#[derive(Default)]
+pub(super) struct Had {
+    /// One of each family.
+    pub(super) addresses: Vec<IpAddr>,
+    pub(super) secondary: Vec<IpAddr>,
+}
+
+/// By the order of the status: the first of each family, then the secondary ones.
+pub(super) fn had(service: &Service) -> Had {
+    let mut had = Had::default();
+    for (address, _) in status_addresses(service) {
+        let is_second = had.addresses.iter().any(|first| first.is_ipv6() == address.is_ipv6());
+        if is_second { &mut had.secondary } else { &mut had.addresses }.push(address);
+    }
+    had
 }
 
 /// The addresses in the status, each with the ports that were served when it was written. Not those of the spec: whose

@@ -80,6 +80,9 @@ pub struct Serve {
     /// Addresses for `status.loadBalancer.ingress`, in the order of `ipFamilies`. The Service's ports are to be written
     /// with each (`ingress[].ports`): after a restart they say who had which port of a shared address.
     pub addresses: Vec<IpAddr>,
+    /// Further addresses, at which its ports of SCTP are served as well; behind the others in the status, with those
+    /// ports alone.
+    pub secondary: Vec<IpAddr>,
     /// Names of its wanted services, see [`Changes::upsert`].
     pub wanted: Vec<String>,
     /// Ports that are not served although the Service is: port and protocol, as in the spec. Their entry in

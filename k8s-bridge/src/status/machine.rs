@@ -144,7 +144,8 @@ fn has_status(object: &Service) -> bool {
         || ready(object).is_some()
 }
 
-/// What the status is to have: an entry an address, each with the ports that are served on it.
+/// What the status is to have: an entry an address, each with the ports that are served on it. Of secondary addresses those
+/// are the ports of SCTP.
 #[must_use]
 pub fn ingress(serve: &Serve, object: &Service) -> Vec<LoadBalancerIngress> {
     let ports = object.spec.iter().flat_map(|s| s.ports.iter().flatten());
@@ -154,14 +155,16 @@ pub fn ingress(serve: &Serve, object: &Service) -> Vec<LoadBalancerIngress> {
         PortStatus { port: p.port, protocol, error: is_unserved.then(|| UNSUPPORTED.to_owned()) }
     };
     let ports: Vec<_> = ports.map(status).collect();
-    let entry = |address: &std::net::IpAddr| LoadBalancerIngress {
+    let sctp: Vec<_> = ports.iter().filter(|port| port.protocol == "SCTP").cloned().collect();
+    let entry = |address: &std::net::IpAddr, ports: &[PortStatus]| LoadBalancerIngress {
         ip: Some(address.to_string()),
         // Packets reach pods or node ports with another destination than the VIP, so kube-proxy must not take it.
         ip_mode: Some("Proxy".to_owned()),
-        ports: Some(ports.clone()),
+        ports: Some(ports.to_vec()),
         ..LoadBalancerIngress::default()
     };
-    serve.addresses.iter().map(entry).collect()
+    let first = serve.addresses.iter().map(|address| entry(address, &ports));
+    first.chain(serve.secondary.iter().map(|address| entry(address, &sctp))).collect()
 }
 
 #[cfg(test)]
@@ -205,14 +208,32 @@ mod tests {
 
     #[test]
     fn a_port_that_is_not_served_says_so() {
-        let ports = json!([{"port": 80}, {"port": 80, "protocol": "UDP"}, {"port": 36412, "protocol": "SCTP"}]);
+        let ports = json!([{"port": 80}, {"port": 80, "protocol": "UDP"}, {"port": 36412, "protocol": "DCCP"}]);
         let mut object = object(with(), json!({}));
         object.spec.as_mut().unwrap().ports = serde_json::from_value(ports).unwrap();
         let Outcome::Serve(mut serve) = serve() else { unreachable!() };
-        serve.unserved = vec![(36412, "SCTP".to_owned())];
+        serve.unserved = vec![(36412, "DCCP".to_owned())];
         let said = ingress(&serve, &object);
         let said: Vec<_> = said[0].ports.iter().flatten().map(|p| p.error.as_deref()).collect();
         assert_eq!(said, [None, None, Some("sluice.dev/UnsupportedProtocol")]);
+    }
+
+    #[test]
+    fn secondary_addresses_come_last_with_their_ports() {
+        let ports = json!([{"port": 80}, {"port": 38412, "protocol": "SCTP"}]);
+        let mut object = object(with(), json!({}));
+        object.spec.as_mut().unwrap().ports = serde_json::from_value(ports).unwrap();
+        let Outcome::Serve(mut serve) = serve() else { unreachable!() };
+        serve.secondary = vec!["192.0.2.9".parse().unwrap()];
+        let said = serde_json::to_value(ingress(&serve, &object)).unwrap();
+        let sctp = json!({"port": 38412, "protocol": "SCTP"});
+        assert_eq!(
+            said,
+            json!([
+                {"ip": "192.0.2.1", "ipMode": "Proxy", "ports": [{"port": 80, "protocol": "TCP"}, sctp]},
+                {"ip": "192.0.2.9", "ipMode": "Proxy", "ports": [sctp]},
+            ])
+        );
     }
 
     /// The next step in one word.

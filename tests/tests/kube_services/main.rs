@@ -45,7 +45,7 @@ const CASES: &[Case] = &[
     ("an address in use survives its pool", rows::pool_shrinks),
     ("nodes as endpoints", rows::nodes_as_endpoints),
     ("endpoints made by hand, and one without a way", rows::selectorless),
-    ("a port that cannot be served says so", rows::unserved_port),
+    ("a port of SCTP beside one of TCP", rows::mixed_with_sctp),
     ("Services of others are left alone", rows::of_another_class),
     ("a token is revoked in mid-flight", quarrels::token_is_revoked),
     ("the bridge is away", quarrels::bridge_is_away),

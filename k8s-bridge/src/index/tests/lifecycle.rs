@@ -110,11 +110,11 @@ fn another_service_of_the_same_name_is_told_of_anew() {
 
 #[test]
 fn ports_that_are_not_served_are_listed() {
-    let ports = json!([{"port": 80}, {"port": 7, "protocol": "SCTP"}]);
+    let ports = json!([{"port": 80}, {"port": 7, "protocol": "DCCP"}]);
     let (i, changes) =
         after([pool("192.0.2.0/30"), shaped("a", &json!({"ports": ports}), &json!({}))]);
     let Some(Outcome::Serve(serve)) = outcome(&changes, "a") else { panic!("not served") };
-    assert_eq!(serve.unserved, [(7, "SCTP".to_owned())]);
+    assert_eq!(serve.unserved, [(7, "DCCP".to_owned())]);
     assert_eq!(serve.wanted, ["prod/d/a/80-tcp"]);
     assert_eq!(i.wanted().count(), 1);
 }

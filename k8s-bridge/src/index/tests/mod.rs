@@ -7,6 +7,7 @@ mod nodes;
 mod peers;
 mod pools;
 mod restarts;
+mod secondary;
 
 use super::*;
 
@@ -143,8 +144,9 @@ fn every_shape_has_its_answer() {
         (json!({"type": "ClusterIP"}), none.clone(), "not ours"),
         (json!({"loadBalancerClass": null}), none.clone(), "not ours"),
         (json!({"loadBalancerClass": "example.com/other"}), none.clone(), "not ours"),
+        (json!({"ports": [{"port": 80}, {"port": 7, "protocol": "SCTP"}]}), none.clone(), "served"),
         (
-            json!({"ports": [{"port": 80}, {"port": 7, "protocol": "SCTP"}]}),
+            json!({"ports": [{"port": 80}, {"port": 7, "protocol": "DCCP"}]}),
             none.clone(),
             "UnsupportedProtocol",
         ),

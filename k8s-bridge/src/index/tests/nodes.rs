@@ -142,7 +142,7 @@ fn what_nodes_cannot_serve_is_refused() {
             "UnsupportedNodePort",
         ),
         (
-            on_nodes(&json!({"ports": [{"port": 7, "protocol": "SCTP"}]}), &plain),
+            on_nodes(&json!({"ports": [{"port": 7, "protocol": "DCCP"}]}), &plain),
             "UnsupportedProtocol",
         ),
         (

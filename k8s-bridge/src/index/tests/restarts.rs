@@ -28,12 +28,19 @@ struct Shape {
     dual: bool,
     labelled: bool,
     on_nodes: bool,
+    /// Which secondary addresses it asks for.
+    secondary: u8,
 }
 
 fn act() -> impl Strategy<Value = Act> {
-    let shape = (1u16..4, any::<bool>(), any::<bool>(), any::<bool>());
-    let shape =
-        shape.prop_map(|(port, dual, labelled, on_nodes)| Shape { port, dual, labelled, on_nodes });
+    let shape = (1u16..4, any::<bool>(), any::<bool>(), any::<bool>(), 0u8..6);
+    let shape = shape.prop_map(|(port, dual, labelled, on_nodes, secondary)| Shape {
+        port,
+        dual,
+        labelled,
+        on_nodes,
+        secondary,
+    });
     prop_oneof![
         6 => (0u8..6, shape).prop_map(|(who, shape)| Act::Put(who, shape)),
         2 => (0u8..6).prop_map(Act::Delete),
@@ -51,8 +58,31 @@ fn act() -> impl Strategy<Value = Act> {
 struct Stored {
     shape: Shape,
     deleted: bool,
-    /// Addresses of the status, and the port served there.
-    status: Vec<(IpAddr, u16)>,
+    /// Addresses of the status, and what is served there.
+    status: Vec<(IpAddr, Vec<(u16, &'static str)>)>,
+    /// Of those the secondary ones, and what they were asked for with.
+    secondary: (u8, Vec<IpAddr>),
+}
+
+/// Port and protocol; SCTP only for those who ask for secondary addresses.
+fn ports(shape: Shape) -> Vec<(u16, &'static str)> {
+    let sctp = asks(shape.secondary).map(|_| (shape.port, "SCTP"));
+    std::iter::once((shape.port, "TCP")).chain(sctp).collect()
+}
+
+fn spec_ports(shape: Shape) -> Vec<serde_json::Value> {
+    let one = |(port, protocol)| json!({"port": port, "protocol": protocol, "nodePort": 30000});
+    ports(shape).into_iter().map(one).collect()
+}
+
+/// The annotation that asks for secondary addresses.
+fn asks(secondary: u8) -> Option<(&'static str, &'static str)> {
+    match secondary {
+        1 => Some(("sluice.dev/secondary-addresses", "192.0.2.3")),
+        2 => Some(("sluice.dev/secondary-pools", "p")),
+        3 => Some(("loxilb.io/poolSelectSecondary", "q,p,q")),
+        _ => None,
+    }
 }
 
 /// What the API server has.
@@ -67,11 +97,15 @@ struct Cluster {
 
 impl Cluster {
     fn service(&self, who: u8) -> Object {
-        let Stored { shape, deleted, status } =
+        let Stored { shape, deleted, status, .. } =
             self.services.get(&who).cloned().unwrap_or_default();
         let ingress: Vec<_> = status
             .iter()
-            .map(|(ip, port)| json!({"ip": ip, "ports": [{"port": port, "protocol": "TCP"}]}))
+            .map(|(ip, ports)| {
+                let one =
+                    |&(port, protocol): &(u16, &str)| json!({"port": port, "protocol": protocol});
+                json!({"ip": ip, "ports": ports.iter().map(one).collect::<Vec<_>>()})
+            })
             .collect();
         let families = if shape.dual { json!(["IPv4", "IPv6"]) } else { json!(["IPv4"]) };
         let app = if shape.labelled { "web" } else { "other" };
@@ -81,8 +115,11 @@ impl Cluster {
                 "finalizers": ["service.kubernetes.io/load-balancer-cleanup"]},
             "spec": {"type": "LoadBalancer", "loadBalancerClass": "sluice.dev/edge",
                 "ipFamilies": families, "ipFamilyPolicy": "PreferDualStack",
-                "ports": [{"port": shape.port, "nodePort": 30000}]},
+                "ports": spec_ports(shape)},
             "status": {"loadBalancer": {"ingress": ingress}}});
+        if let Some((key, value)) = asks(shape.secondary) {
+            o["metadata"]["annotations"][key] = json!(value);
+        }
         if deleted {
             o["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
         }
@@ -192,12 +229,22 @@ impl Cluster {
                 };
                 let Some(stored) = self.services.get_mut(&who) else { continue };
                 let dual = stored.shape.dual;
-                for (had, _) in stored.status.iter().filter(|(had, _)| dual || had.is_ipv4()) {
+                let (asked, secondary) = &stored.secondary;
+                let first = stored.status.iter().filter(|(had, _)| !secondary.contains(had));
+                for (had, _) in first.filter(|(had, _)| dual || had.is_ipv4()) {
                     let now = &serve.addresses;
                     prop_assert!(now.contains(had), "{who}: {had} is not in {now:?}");
                 }
-                let port = stored.shape.port;
-                stored.status = serve.addresses.iter().map(|address| (*address, port)).collect();
+                if *asked == stored.shape.secondary {
+                    prop_assert_eq!(secondary, &serve.secondary, "{}", who);
+                }
+                let ports = ports(stored.shape);
+                let first = serve.addresses.iter().map(|address| (*address, ports.clone()));
+                let sctp = ports.iter().copied().filter(|(_, protocol)| *protocol == "SCTP");
+                let sctp: Vec<_> = sctp.collect();
+                let others = serve.secondary.iter().map(|address| (*address, sctp.clone()));
+                stored.status = first.chain(others).collect();
+                stored.secondary = (stored.shape.secondary, serve.secondary.clone());
                 i.apply(self.service(who));
             }
         }
@@ -209,8 +256,10 @@ impl Cluster {
 fn none_twice(cluster: &Cluster) -> Result<(), TestCaseError> {
     let mut seen = BTreeSet::new();
     for stored in cluster.services.values() {
-        for (address, port) in &stored.status {
-            prop_assert!(seen.insert((*address, *port)), "{address}:{port} twice");
+        for (address, ports) in &stored.status {
+            for port in ports {
+                prop_assert!(seen.insert((*address, *port)), "{address}:{port:?} twice");
+            }
         }
     }
     Ok(())
