@@ -6,7 +6,7 @@ use std::io;
 use nix::time::{ClockId, clock_gettime};
 use sluice_xdp_abi::address::Address;
 use sluice_xdp_abi::flow::{Flow, FlowKey};
-use sluice_xdp_abi::nat::NatKey;
+use sluice_xdp_abi::nat::{NO_SOURCE, NatKey};
 use sluice_xdp_abi::program::Backend;
 
 use crate::error::{MapFailure, SweepError};
@@ -81,7 +81,7 @@ impl DataPlane {
         Ok(())
     }
 
-    /// Whether a flow holds this source port towards this backend.
+    /// Whether a flow holds this source port towards this backend, or is of this association with it.
     fn has_port(
         &self,
         flow_key: &FlowKey,
@@ -93,8 +93,12 @@ impl DataPlane {
         let backend = self.backend_of(flow, known)?;
         let is_between_families = backend.address.is_v4() && !flow_key.vip.is_v4();
         let source = if is_between_families { nat64_source } else { flow_key.vip };
-        Ok(flow.nat_port_be == key.port_be
-            && key.source == source
+        let is_its = if key.source == NO_SOURCE {
+            flow_key.client_port_be == key.port_be && flow.nat_port_be == 0
+        } else {
+            flow.nat_port_be == key.port_be && key.source == source
+        };
+        Ok(is_its
             && backend.generation == flow.backend_generation
             && backend.address == key.backend
             && backend.port_be == key.backend_port_be)

@@ -1,5 +1,8 @@
 //! Source ports: of full NAT, where the client's source becomes the VIP, and of NAT64, where it becomes an IPv4 address of
 //! the appliance. Either way answers come back through us.
+//!
+//! The same table knows the associations of SCTP whose clients use several addresses: nobody's source is replaced, and so
+//! the port is the client's own.
 
 use crate::address::Address;
 use crate::limits::{MAX_NAT64_PORT, MIN_NAT_PORT};
@@ -11,16 +14,19 @@ use crate::limits::{MAX_NAT64_PORT, MIN_NAT_PORT};
 pub struct NatKey {
     /// The backend.
     pub backend: Address,
-    /// What the backend takes for the client: the VIP, or the source of NAT64.
+    /// What the backend takes for the client: the VIP, or the source of NAT64; [`NO_SOURCE`] of an association.
     pub source: Address,
     /// The backend's port.
     pub backend_port_be: u16,
-    /// The source port given to the client.
+    /// The source port given to the client; of an association the client's.
     pub port_be: u16,
     /// IP protocol number.
     pub protocol: u32,
 }
 crate::assert_size!(NatKey = 40);
+
+/// The client itself, at any of its addresses.
+pub const NO_SOURCE: Address = Address { words: [0; 4] };
 
 /// How many ports full NAT has to give.
 pub const NAT_PORTS: u32 = 65_536 - MIN_NAT_PORT as u32;

@@ -177,6 +177,8 @@ fn new_flow(
         remember_reply(cpu, packet, backend, id, flow.last_hop);
     } else if service.affinity_s != 0 {
         remember(&affinity_key, id, backend, now_ns);
+    } else if is_spread_by_ports(cpu, service) && nat_port_be == 0 {
+        nat::remember_association(flow_key, backend);
     }
     if let Some(traffic) = TRAFFIC.get_ptr_mut(traffic_index(cpu, id)) {
         // SAFETY: this CPU's own element.

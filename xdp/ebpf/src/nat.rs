@@ -5,7 +5,7 @@ use sluice_xdp_abi::address::Address;
 use sluice_xdp_abi::flow::FlowKey;
 use sluice_xdp_abi::hash::unpair;
 use sluice_xdp_abi::limits::NAT_PORT_TRIES;
-use sluice_xdp_abi::nat::{NatKey, port, port_64};
+use sluice_xdp_abi::nat::{NO_SOURCE, NatKey, port, port_64};
 use sluice_xdp_abi::program::Backend;
 
 use crate::cpu::Cpu;
@@ -49,6 +49,35 @@ pub fn owner(packet: &Packet) -> Option<&'static FlowKey> {
     let key = NatKey {
         backend: unpair(&packet.source),
         source: unpair(&packet.destination),
+        backend_port_be: packet.source_port_be(),
+        port_be: packet.destination_port_be(),
+        protocol: u32::from(packet.protocol),
+    };
+    // SAFETY: an element's value is never changed in place.
+    unsafe { NATS.get(&key) }
+}
+
+/// Remembers that this client port is an association's with this backend, whichever of its addresses comes next.
+#[inline(always)]
+pub fn remember_association(flow: &FlowKey, backend: &Backend) {
+    let key = NatKey {
+        backend: backend.address,
+        source: NO_SOURCE,
+        backend_port_be: backend.port_be,
+        port_be: flow.client_port_be,
+        protocol: flow.protocol,
+    };
+    // Without memory for it the backend's first packets to another address of the client are lost.
+    let _: Result<(), i32> = NATS.insert(&key, flow, 0);
+}
+
+/// A flow of the association that a packet from a backend belongs to, though no flow leads to its destination: the
+/// backend greets an address that it has learned from the client's INIT.
+#[inline(always)]
+pub fn association(packet: &Packet) -> Option<&'static FlowKey> {
+    let key = NatKey {
+        backend: unpair(&packet.source),
+        source: NO_SOURCE,
         backend_port_be: packet.source_port_be(),
         port_be: packet.destination_port_be(),
         protocol: u32::from(packet.protocol),

@@ -10,7 +10,7 @@ use sluice_xdp_abi::limits::MAX_SERVICES_PER_ENDPOINT;
 use sluice_xdp_abi::program::{EndpointKey, ServiceKey};
 
 use crate::cache::{CacheKey, Rewrite};
-use crate::cpu::Cpu;
+use crate::cpu::{Cpu, Runs};
 use crate::header::swap_macs;
 use crate::maps::{BACKENDS, ENDPOINTS, FLOWS, FRONTENDS, LINKS};
 use crate::nat;
@@ -40,7 +40,11 @@ pub fn from_backend(cpu: &Cpu, packet: &Packet, key: &CacheKey, is_to_vip: bool)
     }
     let found = match owner.and_then(|owner| translated(packet, owner)) {
         Some(found) => found,
-        None => plain(packet)?,
+        None => match plain(packet) {
+            Some(found) => found,
+            None if cpu.runs == Runs::Associations => of_association(packet)?,
+            None => return None,
+        },
     };
     Some(to_client(cpu, packet, key, found))
 }
@@ -110,6 +114,19 @@ fn plain(packet: &Packet) -> Option<Found> {
         client_port_be: flow_key.client_port_be,
         vip_port_be: frontend.port_be,
     })
+}
+
+/// The flow of another path of the same association, whose VIP the client knows; to the address of the packet.
+#[inline(always)]
+fn of_association(packet: &Packet) -> Option<Found> {
+    let owner = *nat::association(packet)?;
+    // SAFETY: as in `forward`.
+    let flow = unsafe { &mut *FLOWS.get_ptr_mut(&owner)? };
+    if !is_from(flow, &unpair(&packet.source), packet.source_port_be()) {
+        return None;
+    }
+    let FlowKey { vip, client_port_be, vip_port_be, .. } = owner;
+    Some(Found { flow, client: unpair(&packet.destination), vip, client_port_be, vip_port_be })
 }
 
 /// Whether the flow was given to the endpoint this packet comes from.

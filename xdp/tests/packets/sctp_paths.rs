@@ -1,13 +1,14 @@
 //! SCTP: clients of several addresses, at several of ours.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use sluice_xdp::Program;
 
 use crate::bed::{Bed, VIP4, Want, address, check, end, program, sctp, socket};
 use crate::forward::{forwarded, returned};
 use crate::sctp::{BACKEND4, chunks, standard};
-use crate::wire::{ACK, SYN};
+use crate::wire::{ACK, Chunk, FIN, Packet, SYN};
 
 const BACKENDS: [&str; 3] = ["10.1.0.11:48412", "10.1.0.12:48412", "10.1.0.13:48412"];
 const SECONDARY: &str = "203.0.113.39";
@@ -73,4 +74,35 @@ fn what_is_programmed_is_read_back() {
     assert_eq!(bed.plane.programs().unwrap(), programs);
     let standard = standard();
     assert!(!standard.plane.programs().unwrap().values().any(|program| program.multihomed));
+}
+
+/// A backend learns all addresses of its client from the INIT, and sends heartbeats to each. They come from the VIP that
+/// the client knows: with another source it would end the association.
+#[test]
+fn a_backend_greets_the_other_addresses_of_its_client() {
+    let mut bed = multihomed(&[(BACKEND4, 1)]);
+    let (client, other, backend) =
+        (end("198.51.100.7:40001"), end("192.0.2.9:40001"), end(BACKEND4));
+    let vip = (address(SECONDARY), 38412);
+    let heartbeat = |to| Packet::sctp(backend, to, &[Chunk::new(Chunk::HEARTBEAT, &[1; 20])]);
+    check(&bed, &[("before the association", heartbeat(other), Want::Pass)]);
+    let first = chunks(client, vip, SYN);
+    bed.send(&first);
+    let greeting = heartbeat(other);
+    let want = returned(&greeting, vip, &first);
+    let rows = [
+        ("to an address not heard of", greeting.clone(), Want::Tx(want.clone())),
+        ("cached", greeting.clone(), Want::Tx(want.clone())),
+        ("to another port", heartbeat((other.0, 40_002)), Want::Pass),
+    ];
+    check(&bed, &rows);
+    assert_eq!(bed.plane.sweep().unwrap(), 1);
+    bed.plane.flush_cache().unwrap();
+    check(&bed, &[("after a sweep", greeting.clone(), Want::Tx(want))]);
+    // It goes with the flow.
+    bed.send(&chunks(client, vip, FIN));
+    bed.age_flows(Duration::from_secs(32));
+    assert_eq!(bed.plane.sweep().unwrap(), 0);
+    assert_eq!(bed.claimed_ports(), 0);
+    check(&bed, &[("afterwards", greeting, Want::Pass)]);
 }
