@@ -37,7 +37,7 @@ fn the_example_is_right() {
     assert_eq!(text(&output.stderr), "");
     assert_eq!(
         text(&output.stdout),
-        format!("{example}: ok: 2 services, 3 VIPs, 4 backends, 1 BGP peer\n")
+        format!("{example}: ok: 3 services, 5 VIPs, 5 backends, 1 BGP peer\n")
     );
     assert_eq!(output.status.code(), Some(0));
 }

@@ -75,8 +75,9 @@ fn take(
     }
     let ports = port_keys(service);
     let mut chosen = Chosen::default();
+    secondary::take_named(pools, who, asks, &families, (before, &ports), &mut chosen)?;
     let mut missing = None;
-    for v6 in families {
+    for v6 in families.iter().copied() {
         let mut has = had.addresses.iter().filter(|a| before.contains(a)).chain(before).copied();
         let held = has.find(|a| a.is_ipv6() == v6);
         let asked = asks.addresses.iter().copied().find(|a| a.is_ipv6() == v6);
@@ -98,7 +99,7 @@ fn take(
             chosen.troubles.extend(missing);
         }
     }
-    secondary::take(pools, who, asks, (&had.secondary, before), &ports, &mut chosen)?;
+    secondary::take(pools, who, asks, &families, (&had.secondary, before), &ports, &mut chosen)?;
     Ok(chosen)
 }
 

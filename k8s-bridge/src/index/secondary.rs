@@ -49,35 +49,56 @@ pub(super) fn check(asks: &Asks, spec: &ServiceSpec) -> Result<(), Trouble> {
     Ok(())
 }
 
-/// Gives the Service the secondary addresses it asks for. Of those from pools it keeps what it `had`; `before` is all it
+/// Gives the Service the secondary addresses it names, before any other is searched for, which must not be one of these.
+pub(super) fn take_named(
+    pools: &mut Pools,
+    who: Asker<'_>,
+    asks: &Asks,
+    families: &[bool],
+    (before, ports): (&[IpAddr], &Ports),
+    chosen: &mut Chosen,
+) -> Result<(), Trouble> {
+    let ports = of_sctp(ports);
+    for address in asks.secondary.iter().flatten() {
+        if !families.contains(&address.is_ipv6()) {
+            return Err(no_family(*address));
+        }
+        keep(pools, who, None, *address, (before, &ports), &mut chosen.troubles)?;
+        chosen.secondary.push(*address);
+    }
+    Ok(())
+}
+
+/// Once the Service has its first addresses: gives it the others it asks for. Of those from pools it keeps what it `had`; `before` is all it
 /// holds.
 pub(super) fn take(
     pools: &mut Pools,
     who: Asker<'_>,
     asks: &Asks,
+    families: &[bool],
     (had, before): (&[IpAddr], &[IpAddr]),
     ports: &Ports,
     chosen: &mut Chosen,
 ) -> Result<(), Trouble> {
-    let ports: Ports =
-        ports.iter().copied().filter(|(_, protocol)| *protocol == ProtocolKey::Sctp).collect();
-    for address in asks.secondary.iter().flatten() {
+    let ports = of_sctp(ports);
+    for address in &chosen.secondary {
         if chosen.addresses.contains(address) {
             let what =
                 format!("{address} is the Service's first address already; ask for another one");
             return Err(trouble("AddressContradiction", what));
         }
         if !chosen.addresses.iter().any(|first| first.is_ipv6() == address.is_ipv6()) {
-            let what = format!(
-                "{address} is asked for, and the Service has no other address of its family"
-            );
-            return Err(trouble("AddressFamilyMismatch", what));
+            return Err(no_family(*address));
         }
-        keep(pools, who, None, *address, (before, &ports), &mut chosen.troubles)?;
-        chosen.secondary.push(*address);
     }
     let Some(wanted) = asks.secondary_pools.as_deref() else { return Ok(()) };
-    let v6 = chosen.addresses.first().is_some_and(IpAddr::is_ipv6);
+    // Of the first family that is wanted and not of the first there is: else a Service that is refused now could be
+    // served because somebody else takes an address.
+    let v6 = families.first().copied().unwrap_or_default();
+    if !chosen.addresses.iter().any(|first| first.is_ipv6() == v6) {
+        let what = "secondary addresses are of the first family, and no address of it is free for the Service";
+        return Err(trouble("PoolExhausted", what));
+    }
     let is_kept =
         |a: &&IpAddr| before.contains(a) && a.is_ipv6() == v6 && !chosen.addresses.contains(a);
     let had: Vec<IpAddr> = had.iter().filter(is_kept).copied().collect();
@@ -94,6 +115,16 @@ pub(super) fn take(
         chosen.secondary.push(pools.claim_any(who, v6, &ports, Some(pool))?);
     }
     Ok(())
+}
+
+fn of_sctp(ports: &Ports) -> Ports {
+    ports.iter().copied().filter(|(_, protocol)| *protocol == ProtocolKey::Sctp).collect()
+}
+
+fn no_family(address: IpAddr) -> Trouble {
+    let what =
+        format!("{address} is asked for, and the Service has no other address of its family");
+    trouble("AddressFamilyMismatch", what)
 }
 
 /// Which of the addresses there are stands for which pool: those of a pool first, then the others, which stay though
