@@ -102,7 +102,7 @@ impl Esp {
     pub(crate) fn free_bytes(&self) -> Result<u64, EspError> {
         let stat = statvfs(&self.entries)
             .map_err(|errno| error("ask for the room in", self.entries.clone(), errno.into()))?;
-        Ok(u64::from(stat.blocks_available()).saturating_mul(u64::from(stat.fragment_size())))
+        Ok(stat.blocks_available().saturating_mul(stat.fragment_size()))
     }
 
     /// Carries a plan out. Until the last step, the rename, the machine starts what it started before; each step is on the
