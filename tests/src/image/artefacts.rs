@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::lab::run;
 
@@ -56,15 +56,27 @@ impl Artefacts {
         Ok(path.to_owned())
     }
 
-    /// An update as somebody else would have built it: this system under another version and command line, signed
-    /// with the key of this machine. Returns its path; the signature lies beside it.
+    /// An update as somebody else would have built it: this system, called another version by the boot loader and with
+    /// another command line, signed with the key of this machine. Returns its path; the signature lies beside it.
     ///
     /// # Errors
     /// When a tool fails.
     pub fn update(&self, dir: &Path, version: &str, command_line: &str) -> Result<PathBuf> {
         let section = |name: &str, content: String| -> Result<String> {
             let path = dir.join(format!("update{name}"));
-            std::fs::write(&path, content)?;
+            // A section keeps its length in memory: what is longer would be cut off.
+            let room = run(Command::new("objdump").args(["-h", "-j", name]).arg(self.file("efi")))?;
+            let size = room
+                .lines()
+                .find(|line| line.contains(name))
+                .and_then(|line| line.split_whitespace().nth(2));
+            let size = usize::from_str_radix(size.context("objdump names no size")?, 16)?;
+            ensure!(
+                content.len() <= size,
+                "{} octets of {name} do not fit into {size}",
+                content.len()
+            );
+            std::fs::write(&path, format!("{content:size$}"))?;
             Ok(format!("{name}={}", path.display()))
         };
         let release = format!(
