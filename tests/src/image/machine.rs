@@ -1,6 +1,6 @@
 //! One virtual machine: started in a namespace, watched by its console, told things by its monitor.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -46,6 +46,9 @@ pub struct Spec {
 
 /// Two CPUs, as many as the build machine has.
 const CPUS: u32 = 2;
+
+/// How long the monitor may take to answer.
+const ANSWER: Duration = Duration::from_secs(10);
 
 impl Spec {
     /// A machine of this name that QEMU starts in this way, with nothing else.
@@ -233,7 +236,11 @@ impl Machine {
         let path = monitor(&self.dir, &self.name);
         let mut stream =
             UnixStream::connect(&path).with_context(|| format!("opening {}", path.display()))?;
-        stream.write_all(format!("{command}\n").as_bytes()).context("talking to the monitor")
+        stream.set_read_timeout(Some(ANSWER))?;
+        // A command is only read for as long as somebody is there: until the prompt after it.
+        prompt(&mut stream).context("waiting for the monitor")?;
+        stream.write_all(format!("{command}\n").as_bytes()).context("talking to the monitor")?;
+        prompt(&mut stream).context("waiting for the monitor's answer")
     }
 
     /// Waits until the machine has switched itself off.
@@ -249,6 +256,16 @@ impl Machine {
         })
         .map(|((), took)| took)
     }
+}
+
+/// Reads until the monitor asks for a command.
+fn prompt(stream: &mut UnixStream) -> Result<()> {
+    let (mut seen, mut byte) = (Vec::new(), [0]);
+    while !seen.ends_with(b"(qemu) ") {
+        stream.read_exact(&mut byte)?;
+        seen.extend(byte);
+    }
+    Ok(())
 }
 
 fn console(dir: &Path, name: &str) -> PathBuf {
