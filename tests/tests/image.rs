@@ -219,14 +219,14 @@ fn an_update_that_fails_is_taken_back() -> Result<()> {
     let ssh = |command: &str| segment.ssh(station, &key, command);
     survives_kill(&segment, station, &ssh)?;
 
-    let good = image.update(dir, "0.2.0", COMMAND_LINE)?;
-    let broken =
-        image.update(dir, "0.3.0", "rdinit=/nowhere panic=1 console=ttyS0,115200 loglevel=4")?;
+    let good = image.update(dir, "0.2.0", None)?;
+    let breaks = "rdinit=/nowhere panic=1 console=ttyS0,115200 loglevel=4";
+    let broken = image.update(dir, "0.3.0", Some(breaks))?;
     copy(&segment, station, &key, &good)?;
     // The signature of another file.
     let signature = |file: &Path| file.with_extension("efi.minisig");
     std::fs::copy(signature(&broken), dir.join("other.minisig"))?;
-    send(&segment, station, &key, &dir.join("other.minisig"))?;
+    segment.copy(station, &key, &dir.join("other.minisig"))?;
     let error = ssh(
         "sluice update /tmp/sluice-0.2.0-amd64.efi --signature /tmp/other.minisig 2>&1 && echo taken || true",
     )?;
@@ -262,10 +262,6 @@ fn ready_after(console: &str, mark: &str) -> bool {
     console.rsplit_once(mark).is_some_and(|(_, after)| after.contains("health       ready"))
 }
 
-/// As in the image's recipe.
-const COMMAND_LINE: &str =
-    "console=tty0 console=ttyS0,115200 quiet loglevel=4 panic=10 systemd.gpt_auto=0";
-
 fn ssh_key(dir: &Path) -> Result<PathBuf> {
     let key = dir.join("operator");
     run(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key))?;
@@ -274,18 +270,8 @@ fn ssh_key(dir: &Path) -> Result<PathBuf> {
 
 /// An update and its signature, into the machine's memory.
 fn copy(segment: &Segment, station: Station, key: &Path, file: &Path) -> Result<()> {
-    send(segment, station, key, file)?;
-    send(segment, station, key, &file.with_extension("efi.minisig"))
-}
-
-fn send(segment: &Segment, station: Station, key: &Path, file: &Path) -> Result<()> {
-    let mut scp = Command::new("scp");
-    let known = format!("UserKnownHostsFile={}", key.with_extension("known").display());
-    scp.args(["-q", "-o", &known, "-i"])
-        .arg(key)
-        .arg(file)
-        .arg(format!("root@{}:/tmp/", station.v4()));
-    run(&mut segment.router_ns.prepare(scp)).map(drop)
+    segment.copy(station, key, file)?;
+    segment.copy(station, key, &file.with_extension("efi.minisig"))
 }
 
 /// The daemon is started again by systemd, and packets flow all the time.

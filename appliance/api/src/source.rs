@@ -52,6 +52,9 @@ pub struct SourceChange {
     pub remove: Vec<String>,
 }
 
+/// How many addresses an association may have besides that which the client began it at; what other balancers take too.
+pub const MAX_SECONDARY_VIPS: usize = 3;
+
 /// One wanted frontend per VIP: one port and protocol over one set of backends.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -14,6 +14,6 @@ pub use desired::{Clash, Desired, Generation};
 pub use health::{Health, HealthCheck, Probe, StatusRange, Target, Verdict};
 pub use observed::{Observed, RouteAttributes, host_prefix};
 pub use service::{
-    Backend, Family, Frontend, MAX_SECONDARY_VIPS, NoBackend, Program, Protocol, Service,
-    ServiceName, canonical_backends, canonical_prefixes,
+    Backend, Family, Frontend, NoBackend, Program, Protocol, Service, ServiceName,
+    canonical_backends, canonical_prefixes,
 };

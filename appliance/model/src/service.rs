@@ -64,9 +64,6 @@ pub enum NoBackend {
     Drop,
 }
 
-/// How many addresses an association may have besides that which the client began it at; what other balancers take too.
-pub const MAX_SECONDARY_VIPS: usize = 3;
-
 /// One balanced service: every address × port × protocol is a frontend over the backends of the VIP's family, or under NAT64
 /// over those of IPv4.
 #[derive(Clone, Debug, PartialEq, Eq)]

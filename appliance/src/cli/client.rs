@@ -144,16 +144,11 @@ async fn ask<T: DeserializeOwned>(
     path: &str,
     table: impl Fn(&T) -> String,
 ) -> Result<String, RequestError> {
-    let body = options.api.get(path).await?;
-    let misread = |source| RequestError::Misread { path: path.to_owned(), source };
-    match options.output {
-        Output::Table => Ok(table(&serde_json::from_slice(&body).map_err(misread)?)),
-        Output::Json => {
-            // Through a generic value, so that members a newer appliance adds are kept.
-            let value: serde_json::Value = serde_json::from_slice(&body).map_err(misread)?;
-            Ok(format!("{value:#}\n"))
-        }
-    }
+    Ok(match options.output {
+        Output::Table => table(&options.api.read(path).await?),
+        // Through a generic value, so that members a newer appliance adds are kept.
+        Output::Json => format!("{:#}\n", options.api.read::<serde_json::Value>(path).await?),
+    })
 }
 
 fn completions(shell: Shell) -> String {

@@ -6,6 +6,7 @@ use hyper::header::{ACCEPT, HOST};
 use hyper::{Method, Request, StatusCode, Uri};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
+use serde::de::DeserializeOwned;
 use sluice_api::Problem;
 use std::fmt;
 use std::str::FromStr;
@@ -78,8 +79,14 @@ impl fmt::Display for Api {
 
 impl Api {
     /// The body of a successful answer.
-    pub(super) async fn get(&self, path: &str) -> Result<Bytes, RequestError> {
+    async fn get(&self, path: &str) -> Result<Bytes, RequestError> {
         self.send(Method::GET, path).await
+    }
+
+    /// A successful answer, understood.
+    pub(super) async fn read<T: DeserializeOwned>(&self, path: &str) -> Result<T, RequestError> {
+        let misread = |source| RequestError::Misread { path: path.to_owned(), source };
+        serde_json::from_slice(&self.get(path).await?).map_err(misread)
     }
 
     /// Takes something away.

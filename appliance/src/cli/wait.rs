@@ -1,6 +1,6 @@
 //! `sluice wait`: until the running appliance does its work, for scripts and for the image's health gate.
 
-use super::request::{Api, RequestError};
+use super::request::Api;
 use crate::config::written_duration;
 use clap::Args;
 use sluice_api::{Status, XdpMode};
@@ -44,7 +44,7 @@ pub(crate) async fn run(args: WaitArgs) -> Result<(), NotReady> {
     let ready = async {
         loop {
             pace.tick().await;
-            reasons = match status(&args.api).await {
+            reasons = match args.api.read("/api/v1/status").await {
                 Ok(status) => missing(&status, args.routed),
                 // Not there yet, or on its way down: asked again.
                 Err(error) => vec![error.to_string()],
@@ -58,13 +58,6 @@ pub(crate) async fn run(args: WaitArgs) -> Result<(), NotReady> {
         Ok(()) => Ok(()),
         Err(_) => Err(NotReady { timeout: args.timeout, reasons }),
     }
-}
-
-async fn status(api: &Api) -> Result<Status, RequestError> {
-    const PATH: &str = "/api/v1/status";
-    let body = api.get(PATH).await?;
-    let misread = |source| RequestError::Misread { path: PATH.to_owned(), source };
-    serde_json::from_slice(&body).map_err(misread)
 }
 
 /// What is still missing; nothing when it does its work. That routers talk to us is not in our hands, so it counts only

@@ -2,7 +2,8 @@
 
 use super::report::Report;
 use super::service::Raw;
-use sluice_model::{Family, MAX_SECONDARY_VIPS, Protocol};
+use sluice_api::MAX_SECONDARY_VIPS;
+use sluice_model::{Family, Protocol};
 
 /// Reports what does not go together with SCTP, or with secondary addresses.
 pub(super) fn check(service: &Raw, report: &mut Report) {

@@ -298,12 +298,11 @@ fn any_duration(value: &DeValue<'_>) -> Parsed<Duration> {
 
 /// A length of time as it is written in the file and on the command line.
 pub(crate) fn written_duration(written: &str) -> Parsed<Duration> {
-    const FORM: &str = DURATION_FORM;
     let written = written.trim();
     let unit_at = written.find(|c: char| !c.is_ascii_digit()).unwrap_or(written.len());
     let (digits, unit) = written.split_at(unit_at);
     let Ok(number) = digits.parse::<u64>() else {
-        return Err(format!("\"{written}\" is not a time; {FORM}"));
+        return Err(format!("\"{written}\" is not a time; {DURATION_FORM}"));
     };
     let milliseconds = match unit.trim() {
         "ms" => Some(number),
@@ -311,11 +310,11 @@ pub(crate) fn written_duration(written: &str) -> Parsed<Duration> {
         "m" | "min" => number.checked_mul(60_000),
         "h" => number.checked_mul(3_600_000),
         "" => return Err(format!("\"{written}\" has no unit; write \"{number}s\"")),
-        _ => return Err(format!("\"{written}\" is not a time; {FORM}")),
+        _ => return Err(format!("\"{written}\" is not a time; {DURATION_FORM}")),
     };
     milliseconds
         .map(Duration::from_millis)
-        .ok_or_else(|| format!("\"{written}\" is too long; {FORM}"))
+        .ok_or_else(|| format!("\"{written}\" is too long; {DURATION_FORM}"))
 }
 
 /// A length of time as it is written in the file.

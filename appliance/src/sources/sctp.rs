@@ -1,7 +1,7 @@
 //! What SCTP is particular about in a bridge's words: several addresses, and health checks that speak something else.
 
-use sluice_api::{Protocol, WantedService};
-use sluice_model::{Family, MAX_SECONDARY_VIPS};
+use sluice_api::{MAX_SECONDARY_VIPS, Protocol, WantedService};
+use sluice_model::Family;
 use std::net::IpAddr;
 
 /// What does not go together with SCTP, or with secondary addresses, in a sentence.

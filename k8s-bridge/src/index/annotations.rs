@@ -3,9 +3,9 @@
 //! Nothing is ignored: a key of either prefix that is not served, or a value that makes no sense, is a trouble that
 //! refuses the Service. The table of both dialects is in the bridge's README.
 
-use super::{EndpointMode, Trouble, secondary, trouble};
+use super::{EndpointMode, Trouble, trouble};
 use k8s_openapi::api::core::v1::Service;
-use sluice_api::WantedHealth;
+use sluice_api::{MAX_SECONDARY_VIPS, WantedHealth};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
@@ -182,7 +182,7 @@ impl Asks {
         let read = |one: &str| one.trim().parse().map_err(|_| invalid());
         let addresses: Vec<IpAddr> = text.split(',').map(read).collect::<Result<_, _>>()?;
         let distinct: BTreeSet<_> = addresses.iter().collect();
-        if distinct.len() < addresses.len() || addresses.len() > secondary::MAX {
+        if distinct.len() < addresses.len() || addresses.len() > MAX_SECONDARY_VIPS {
             return Err(invalid());
         }
         once(&mut self.secondary, key, addresses)
@@ -191,7 +191,7 @@ impl Asks {
     /// A pool that is named twice gives two.
     fn take_secondary_pools(&mut self, key: &str, text: &str) -> Result<(), Trouble> {
         let pools: Vec<String> = text.split(',').map(|name| name.trim().to_owned()).collect();
-        if pools.iter().any(String::is_empty) || pools.len() > secondary::MAX {
+        if pools.iter().any(String::is_empty) || pools.len() > MAX_SECONDARY_VIPS {
             return Err(invalid(key, text, "1 to 3 names of AddressPools"));
         }
         once(&mut self.secondary_pools, key, pools)

@@ -11,9 +11,6 @@ use super::{Trouble, trouble};
 use k8s_openapi::api::core::v1::ServiceSpec;
 use std::net::IpAddr;
 
-/// As many as appliances take.
-pub(super) const MAX: usize = 3;
-
 /// What a Service asks for that does not go together with SCTP, or with several addresses.
 pub(super) fn check(asks: &Asks, spec: &ServiceSpec) -> Result<(), Trouble> {
     let mut ports = spec.ports.iter().flatten();
@@ -69,8 +66,8 @@ pub(super) fn take_named(
     Ok(())
 }
 
-/// Once the Service has its first addresses: gives it the others it asks for. Of those from pools it keeps what it `had`; `before` is all it
-/// holds.
+/// Once the Service has its first addresses: gives it the others it asks for. Of those from pools it keeps what it `had`;
+/// `before` is all it holds.
 pub(super) fn take(
     pools: &mut Pools,
     who: Asker<'_>,

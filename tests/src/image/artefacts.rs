@@ -56,12 +56,12 @@ impl Artefacts {
         Ok(path.to_owned())
     }
 
-    /// An update as somebody else would have built it: this system, called another version by the boot loader and with
-    /// another command line, signed with the key of this machine. Returns its path; the signature lies beside it.
+    /// An update as somebody else would have built it: this system, called another version by the boot loader and perhaps
+    /// with another command line, signed with the key of this machine. Returns its path; the signature lies beside it.
     ///
     /// # Errors
     /// When a tool fails.
-    pub fn update(&self, dir: &Path, version: &str, command_line: &str) -> Result<PathBuf> {
+    pub fn update(&self, dir: &Path, version: &str, command_line: Option<&str>) -> Result<PathBuf> {
         let section = |name: &str, content: String| -> Result<String> {
             let path = dir.join(format!("update{name}"));
             // A section keeps its length in memory: what is longer would be cut off.
@@ -83,13 +83,12 @@ impl Artefacts {
             "ID=sluice\nNAME=Sluice\nPRETTY_NAME=\"Sluice {version}\"\nVERSION_ID={version}\nIMAGE_ID=sluice\nIMAGE_VERSION={version}\n"
         );
         let path = dir.join(format!("sluice-{version}-amd64.efi"));
-        run(Command::new("objcopy")
-            .arg("--update-section")
-            .arg(section(".osrel", release)?)
-            .arg("--update-section")
-            .arg(section(".cmdline", command_line.to_owned())?)
-            .arg(self.file("efi"))
-            .arg(&path))?;
+        let mut objcopy = Command::new("objcopy");
+        objcopy.arg("--update-section").arg(section(".osrel", release)?);
+        if let Some(line) = command_line {
+            objcopy.arg("--update-section").arg(section(".cmdline", line.to_owned())?);
+        }
+        run(objcopy.arg(self.file("efi")).arg(&path))?;
         let key = std::env::var_os("SLUICE_UPDATE_KEY")
             .map_or_else(|| cache().join("update.key"), PathBuf::from);
         run(Command::new("minisign")

@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::Artefacts;
+use super::{Artefacts, qemu};
 use crate::lab::{Lab, Proc, until};
 
 /// Memory of the guest; what commands write is in it too.
-const MEMORY: &str = "1536M";
+const MEMORY_MIB: u32 = 1536;
 
 /// Where Debian 12 keeps the daemon that shares files.
 const VIRTIOFSD: &str = "/usr/lib/qemu/virtiofsd";
@@ -62,7 +62,7 @@ pub fn run(lab: &Lab, command: &[OsString], deadline: Duration) -> Result<Ran> {
         if socket.exists() { Ok(()) } else { bail!("no {}", socket.display()) }
     })?;
     let started = std::time::Instant::now();
-    let guest = ns.spawn("qemu-guest", qemu(&image, dir, &socket, &script)?)?;
+    let guest = ns.spawn("qemu-guest", machine(&image, dir, &socket, &script)?)?;
     let (status, _) = until("the guest to end", deadline, || ended(&guest, dir))?;
     let output = String::from_utf8_lossy(&std::fs::read(dir.join("guest-out.log"))?).into_owned();
     Ok(Ran { status: status?, output, took: started.elapsed() })
@@ -91,7 +91,7 @@ pub fn is_here(lab: &str, test: &str, deadline: Duration) -> Result<bool> {
     Ok(false)
 }
 
-fn qemu(image: &Artefacts, dir: &Path, socket: &Path, script: &Path) -> Result<Command> {
+fn machine(image: &Artefacts, dir: &Path, socket: &Path, script: &Path) -> Result<Command> {
     let at = |name: &str| dir.join(name).display().to_string();
     let modules = std::fs::canonicalize(image.lab("modules")).context("the image's modules")?;
     let line = format!(
@@ -99,23 +99,11 @@ fn qemu(image: &Artefacts, dir: &Path, socket: &Path, script: &Path) -> Result<C
         modules.display(),
         script.display()
     );
-    let mut qemu = Command::new("qemu-system-x86_64");
+    let mut qemu = qemu::qemu("pc", MEMORY_MIB, Path::new(&at("guest-console.log")));
     qemu.args([
-        "-accel",
-        "tcg,thread=multi,tb-size=512",
-        "-cpu",
-        "max",
-        "-M",
-        "pc",
-        "-display",
-        "none",
-        "-nodefaults",
         "-no-reboot",
-    ])
-    .args(["-smp", "2", "-m", MEMORY])
-    .args([
         "-object",
-        &format!("memory-backend-memfd,id=mem,size={MEMORY},share=on"),
+        &format!("memory-backend-memfd,id=mem,size={MEMORY_MIB}M,share=on"),
         "-numa",
         "node,memdev=mem",
     ])
@@ -125,7 +113,6 @@ fn qemu(image: &Artefacts, dir: &Path, socket: &Path, script: &Path) -> Result<C
         "-device",
         "vhost-user-fs-pci,chardev=fs,tag=host",
     ])
-    .args(["-serial", &format!("file:{}", at("guest-console.log"))])
     .args(["-device", "virtio-serial-pci"])
     .args([
         "-chardev",
@@ -138,12 +125,8 @@ fn qemu(image: &Artefacts, dir: &Path, socket: &Path, script: &Path) -> Result<C
         &format!("file,id=end,path={}", at("guest.end")),
         "-device",
         "virtserialport,chardev=end,nr=2",
-    ])
-    .args(["-device", "virtio-rng-pci", "-append", &line])
-    .arg("-kernel")
-    .arg(image.file("vmlinuz"))
-    .arg("-initrd")
-    .arg(image.lab("initrd"));
+    ]);
+    qemu::kernel(&mut qemu, &image.file("vmlinuz"), &image.lab("initrd"), &line);
     Ok(qemu)
 }
 

@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
+use super::qemu::{CPUS, kernel, qemu};
 use crate::lab::{Netns, Proc, until};
 
 /// What starts the machine.
@@ -44,9 +45,6 @@ pub struct Spec {
     pub memory_mib: u32,
 }
 
-/// Two CPUs, as many as the build machine has.
-const CPUS: u32 = 2;
-
 /// How long the monitor may take to answer.
 const ANSWER: Duration = Duration::from_secs(10);
 
@@ -66,47 +64,23 @@ impl Spec {
     }
 
     fn command(&self, dir: &Path) -> Result<Command> {
-        let mut qemu = Command::new("qemu-system-x86_64");
-        qemu.args([
-            "-accel",
-            "tcg,thread=multi,tb-size=256",
-            "-cpu",
-            "max",
-            "-display",
-            "none",
-            "-nodefaults",
-            "-no-user-config",
-        ])
-        .args(["-smp", &CPUS.to_string(), "-m", &self.memory_mib.to_string()])
-        .args(["-device", "virtio-rng-pci", "-device", "i6300esb"])
-        .args(["-serial", &format!("file:{}", console(dir, &self.name).display())])
-        .args([
+        let board = if self.firmware == Firmware::Uefi { "q35" } else { "pc" };
+        let mut qemu = qemu(board, self.memory_mib, &console(dir, &self.name));
+        qemu.args(["-device", "i6300esb"]).args([
             "-monitor",
             &format!("unix:{},server=on,wait=off", monitor(dir, &self.name).display()),
         ]);
         match &self.firmware {
-            Firmware::Bios => {
-                qemu.args(["-M", "pc"]);
-            }
-            Firmware::Direct(kernel, initrd) => {
-                qemu.args([
-                    "-M",
-                    "pc",
-                    "-append",
-                    "console=ttyS0,115200 quiet panic=10 systemd.gpt_auto=0",
-                ])
-                .arg("-kernel")
-                .arg(kernel)
-                .arg("-initrd")
-                .arg(initrd);
+            Firmware::Bios => {}
+            Firmware::Direct(file, initrd) => {
+                let line = "console=ttyS0,115200 quiet panic=10 systemd.gpt_auto=0";
+                kernel(&mut qemu, file, initrd, line);
             }
             Firmware::Uefi => {
                 let variables = dir.join(format!("{}.vars", self.name));
                 std::fs::copy("/usr/share/OVMF/OVMF_VARS_4M.fd", &variables)
                     .context("the firmware OVMF is missing")?;
                 qemu.args([
-                    "-M",
-                    "q35",
                     "-drive",
                     "if=pflash,unit=0,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd",
                 ])

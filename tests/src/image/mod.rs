@@ -5,6 +5,7 @@
 mod artefacts;
 pub mod guest;
 mod machine;
+mod qemu;
 mod segment;
 
 pub use artefacts::{Artefacts, seed};

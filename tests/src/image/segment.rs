@@ -3,7 +3,10 @@
 //! Each machine has one network card, a backend whose way back leads through it, and its sessions with the router over
 //! both families.
 
+use std::ffi::OsStr;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -11,7 +14,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use crate::lab::client::Transport;
 use crate::lab::peers::{Kind, Router};
 use crate::lab::topology::{
-    APPLIANCE_ASN, ROUTER, ROUTER_ASN, VIP, WEB_PORT, health, router_config,
+    APPLIANCE_ASN, ROUTER, ROUTER_ASN, VIP, WEB_PORT, health, lay_client, router_config,
 };
 use crate::lab::{Lab, Link, Netns, Proc, backend, run, until};
 
@@ -114,14 +117,8 @@ impl Segment {
             (lab.namespace("client")?, lab.namespace("router")?, lab.namespace("wire")?);
         wire.ip(&["link", "add", "br0", "type", "bridge"])?;
         wire.ip(&["link", "set", "br0", "up"])?;
-        lab.link(
-            &Link::new(&client, "eth0", &["198.51.100.10/24", "2001:db8:51::10/64"]),
-            &Link::new(&router_ns, "eth0", &["198.51.100.1/24", "2001:db8:51::1/64"]),
-        )?;
-        client.ip(&["route", "add", "default", "via", "198.51.100.1"])?;
-        client.ip(&["route", "add", "default", "via", "2001:db8:51::1"])?;
+        lay_client(&lab, &client, &router_ns)?;
         plug(&lab, &wire, &router_ns, "eth1", ROUTER)?;
-        router_ns.forward()?;
         // Flows and not packets are spread over the machines.
         router_ns.sysctl("ipv4/fib_multipath_hash_policy", "1")?;
         router_ns.sysctl("ipv6/fib_multipath_hash_policy", "1")?;
@@ -192,39 +189,38 @@ impl Segment {
             .with_context(|| format!("asking for {url}"))
     }
 
-    /// Runs `command` in the machine over SSH with the key in this file; the machine's own key is kept beside it and must not change.
+    /// Runs `command` in the machine over SSH with the key in this file; the machine's own key is kept beside it and must
+    /// not change.
     ///
     /// # Errors
     /// When it fails: what it said.
-    pub fn ssh(&self, station: Station, key: &std::path::Path, command: &str) -> Result<String> {
-        let known = format!("UserKnownHostsFile={}", key.with_extension("known").display());
-        let key = key.to_str().context("the path of the key is no text")?;
+    pub fn ssh(&self, station: Station, key: &Path, command: &str) -> Result<String> {
         let host = format!("root@{}", station.v4());
-        let options = [
-            "-o",
-            "StrictHostKeyChecking=accept-new",
-            "-o",
-            &known,
-            "-o",
-            "ConnectTimeout=10",
-            "-o",
-            "BatchMode=yes",
-        ];
-        let mut ssh = std::process::Command::new("ssh");
-        ssh.args(["-q", "-i", key]).args(options).arg(host).arg(command);
-        run(&mut self.router_ns.prepare(ssh))
+        self.by_ssh("ssh", key, &[host.as_ref(), command.as_ref()])
+    }
+
+    /// Copies a file into the memory of the machine, over SSH as well.
+    ///
+    /// # Errors
+    /// When it fails: what it said.
+    pub fn copy(&self, station: Station, key: &Path, file: &Path) -> Result<()> {
+        let place = format!("root@{}:/tmp/", station.v4());
+        self.by_ssh("scp", key, &[file.as_ref(), place.as_ref()]).map(drop)
+    }
+
+    fn by_ssh(&self, program: &str, key: &Path, words: &[&OsStr]) -> Result<String> {
+        let known = format!("UserKnownHostsFile={}", key.with_extension("known").display());
+        let mut command = Command::new(program);
+        command.args(["-q", "-o", "StrictHostKeyChecking=accept-new", "-o", &known]);
+        command.args(["-o", "ConnectTimeout=10", "-o", "BatchMode=yes", "-i"]).arg(key).args(words);
+        run(&mut self.router_ns.prepare(command))
     }
 
     /// Waits until SSH lets us in.
     ///
     /// # Errors
     /// At the deadline.
-    pub fn wait_ssh(
-        &self,
-        station: Station,
-        key: &std::path::Path,
-        deadline: Duration,
-    ) -> Result<Duration> {
+    pub fn wait_ssh(&self, station: Station, key: &Path, deadline: Duration) -> Result<Duration> {
         until("SSH", deadline, || match self.ssh(station, key, "true") {
             Ok(_) => Ok(()),
             Err(error) => bail!("{error:#}"),

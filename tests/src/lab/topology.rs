@@ -243,19 +243,25 @@ pub fn router_config(appliance: &[IpAddr]) -> Config {
     }
 }
 
-pub(crate) fn lay_front(lab: &Lab, client: &Netns, router: &Netns, edge: &Netns) -> Result<()> {
+/// The client behind the router, which forwards.
+pub(crate) fn lay_client(lab: &Lab, client: &Netns, router: &Netns) -> Result<()> {
     lab.link(
         &Link::new(client, "eth0", &["198.51.100.10/24", "2001:db8:51::10/64"]),
         &Link::new(router, "eth0", &["198.51.100.1/24", "2001:db8:51::1/64"]),
     )?;
+    router.forward()?;
+    client.ip(&["route", "add", "default", "via", "198.51.100.1"])?;
+    client.ip(&["route", "add", "default", "via", "2001:db8:51::1"])?;
+    Ok(())
+}
+
+pub(crate) fn lay_front(lab: &Lab, client: &Netns, router: &Netns, edge: &Netns) -> Result<()> {
+    lay_client(lab, client, router)?;
     lab.link(
         &Link::new(router, "eth1", &["10.0.0.1/24", "2001:db8::1/64"]).receives_from_xdp(),
         &Link::new(edge, "eth0", &["10.0.0.2/24", "2001:db8::2/64"]),
     )?;
-    router.forward()?;
     edge.forward()?;
-    client.ip(&["route", "add", "default", "via", "198.51.100.1"])?;
-    client.ip(&["route", "add", "default", "via", "2001:db8:51::1"])?;
     edge.ip(&["route", "add", "198.51.100.0/24", "via", "10.0.0.1"])?;
     edge.ip(&["route", "add", "2001:db8:51::/64", "via", "2001:db8::1"])?;
     router.ip(&["route", "add", "203.0.113.0/24", "via", "10.0.0.2"])?;

@@ -4,8 +4,8 @@
 //! miss goes to the flow table and, for a new flow, to the service and its Maglev table (`forward`), where the client may
 //! be refused (`lists`), bound to its last backend (`affinity`) or given another source (`nat`); or it finds its flow from
 //! the backend's side (`reply`). Between an IPv6 VIP and an IPv4 backend the packet is handed over to a second program (`nat64`,
-//! `translate`), and one of SCTP to a third (`associations`). For an owned VIP the kernel's stack never answers: what is not balanced is
-//! refused, answered or dropped here (`reject`, `unreachable`, `echo`). Everything else is the kernel's.
+//! `translate`), and one of SCTP to a third (`associations`). For an owned VIP the kernel's stack never answers: what is
+//! not balanced is refused, answered or dropped here (`reject`, `unreachable`, `echo`). Everything else is the kernel's.
 //!
 //! Everything is inlined: a call costs as much as three map lookups.
 #![no_std]
