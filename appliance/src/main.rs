@@ -47,6 +47,8 @@ async fn welcome(args: cli::WelcomeArgs) -> anyhow::Result<()> {
     let listener = tokio::net::TcpListener::bind(args.listen)
         .await
         .with_context(|| format!("cannot listen on {}", args.listen))?;
+    // Connections are taken from here on: whoever waits for this may send people to the page.
+    daemon::logging::notify(&[sd_notify::NotifyState::Ready]);
     http::welcome::serve(listener).await.context("the page has ended")
 }
 

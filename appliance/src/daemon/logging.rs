@@ -27,7 +27,7 @@ pub(super) fn start(format: LogFormat) -> anyhow::Result<()> {
 }
 
 /// Tells the service manager; without one nothing happens.
-pub(super) fn notify(state: &[NotifyState<'_>]) {
+pub(crate) fn notify(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         tracing::debug!(%error, "the service manager does not listen");
     }

@@ -4,7 +4,7 @@ mod appliance;
 mod events;
 mod links;
 mod lock;
-mod logging;
+pub(crate) mod logging;
 mod nat64;
 mod nic;
 mod outside;
