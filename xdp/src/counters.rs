@@ -19,7 +19,8 @@ impl DataPlane {
     /// # Errors
     /// When the kernel refuses to read a map.
     pub fn snapshot(&self) -> Result<Snapshot, SnapshotError> {
-        let mut snapshot = Snapshot { flows: self.live_flows, ..Snapshot::default() };
+        let mut snapshot =
+            Snapshot { flows: self.live_flows, max_flows: self.max_flows, ..Snapshot::default() };
         for (frontend, held) in &self.index.services {
             let mut total = counters(&self.maps.retired.get(u32::from(held.id))?);
             for (backend, id) in &held.backends {

@@ -23,9 +23,11 @@ mod prefixes;
 mod programs;
 mod read_back;
 mod shared;
+mod sizes;
 mod successors;
 mod sweep;
 mod types;
+mod verify;
 mod vips;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -64,6 +66,7 @@ pub struct DataPlane {
     index: index::Index,
     next_hops: BTreeMap<IpAddr, NextHop>,
     live_flows: u64,
+    max_flows: u32,
 }
 
 // === impl DataPlane ===

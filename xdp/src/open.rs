@@ -22,8 +22,9 @@ use crate::error::OpenError;
 use crate::index::Index;
 use crate::maps::Maps;
 use crate::shared::Shared;
+use crate::sizes::Sizes;
 use crate::types::Options;
-use crate::{DataPlane, pins, successors};
+use crate::{DataPlane, pins, successors, verify};
 
 /// The compiled kernel program.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sluice-xdp.o"));
@@ -35,13 +36,6 @@ enum Found {
     Ours,
     /// One that cannot be adopted, and why.
     Foreign(String),
-}
-
-/// Sizes that the machine and the options decide.
-struct Sizes {
-    cpus: u32,
-    flows: u32,
-    cache_slots: u32,
 }
 
 // === impl DataPlane ===
@@ -84,6 +78,7 @@ impl DataPlane {
             index: Index::default(),
             next_hops: BTreeMap::new(),
             live_flows: 0,
+            max_flows: sizes.flows,
         };
         plane.control = plane.maps.control.get(0)?;
         plane.take_over(options.nat64_source)?;
@@ -201,10 +196,8 @@ fn load(pin_dir: &Path, sizes: &Sizes) -> Result<Ebpf, OpenError> {
         .override_global(names::CACHE_SLOTS, &sizes.cache_slots, true)
         .load(OBJECT)
         .map_err(|error| OpenError::Object(Box::new(error)))?;
+    verify::all(&mut bpf)?;
     let program = program(&mut bpf).ok_or(OpenError::Incomplete(names::PROGRAM))?;
-    program
-        .load()
-        .map_err(|error| OpenError::Program { name: names::PROGRAM, source: Box::new(error) })?;
     let path = pin_dir.join(names::PROGRAM);
     pins::unpin(&path)?;
     program
@@ -216,50 +209,4 @@ fn load(pin_dir: &Path, sizes: &Sizes) -> Result<Ebpf, OpenError> {
 /// The one program of the object.
 pub(crate) fn program(bpf: &mut Ebpf) -> Option<&mut Xdp> {
     bpf.program_mut(names::PROGRAM)?.try_into().ok()
-}
-
-// === impl Sizes ===
-
-impl Sizes {
-    fn choose(options: &Options, adopted: bool) -> Result<Self, OpenError> {
-        let cpus = aya::util::nr_cpus().map_err(|(_, error)| OpenError::Cpus(error))?;
-        let cpus = u32::try_from(cpus).unwrap_or(u32::MAX);
-        let flows = options.max_flows.max(limits::MIN_MAX_FLOWS);
-        if !adopted {
-            return Ok(Self { cpus, flows, cache_slots: cache_slots(flows, cpus) });
-        }
-        let entries = |name: &str| {
-            MapInfo::from_pin(options.pin_dir.join(name)).map_or(0, |info| info.max_entries())
-        };
-        let (pinned_flows, cache) = (entries(names::FLOWS), entries(names::CACHE_V4));
-        if pinned_flows != flows {
-            tracing::warn!(
-                wanted = flows,
-                kept = pinned_flows,
-                "the adopted flow table keeps its size until the data plane is removed"
-            );
-        }
-        Ok(Self { cpus, flows: pinned_flows, cache_slots: cache / cpus.max(1) })
-    }
-}
-
-/// Twice what one CPU holds when receive queues spread the flows evenly, for both directions; a power of two.
-fn cache_slots(flows: u32, cpus: u32) -> u32 {
-    let wanted = (flows / cpus.max(1)).saturating_mul(4);
-    let wanted = wanted.clamp(limits::MIN_CACHE_SLOTS, limits::MAX_CACHE_SLOTS);
-    wanted.checked_next_power_of_two().unwrap_or(limits::MAX_CACHE_SLOTS)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn cache_sizes_are_powers_of_two_within_limits() {
-        for (flows, cpus, slots) in
-            [(4096, 64, 4096), (1 << 20, 2, 262_144), (u32::MAX, 1, 262_144), (50_000, 4, 65_536)]
-        {
-            assert_eq!(cache_slots(flows, cpus), slots, "{flows} flows, {cpus} CPUs");
-        }
-    }
 }

@@ -12,7 +12,7 @@ const SUCCESSORS: [(&str, u32); 2] = [
     (names::ASSOCIATIONS, names::ASSOCIATIONS_PLACE),
 ];
 
-/// Loads them and puts them where the first program finds them. A predecessor's are replaced between two packets.
+/// Puts them, loaded, where the first program finds them. A predecessor's are replaced between two packets.
 pub(crate) fn install(bpf: &mut Ebpf) -> Result<(), OpenError> {
     let failed = |source: MapError| MapFailure { map: names::SUCCESSORS, source: Box::new(source) };
     let map = bpf.take_map(names::SUCCESSORS).ok_or(OpenError::Incomplete(names::SUCCESSORS))?;
@@ -24,7 +24,6 @@ pub(crate) fn install(bpf: &mut Ebpf) -> Result<(), OpenError> {
             .and_then(|program| program.try_into().ok())
             .ok_or_else(incomplete)?;
         let refused = |source| OpenError::Program { name, source: Box::new(source) };
-        program.load().map_err(refused)?;
         let fd = program.fd().map_err(refused)?.try_clone().map_err(|_| incomplete())?;
         successors.set(place, &fd, 0).map_err(failed)?;
     }

@@ -111,9 +111,10 @@ pub struct Options {
     /// A directory on a bpffs, ours alone; bpffs is mounted at its parent when there is none. Pins live as long as that
     /// mount, so in a namespace of its own mount it from outside.
     pub pin_dir: PathBuf,
-    /// Size of the flow table; raised to [`MIN_MAX_FLOWS`](sluice_xdp_abi::limits::MIN_MAX_FLOWS) when smaller. An
-    /// adopted table keeps its size.
-    pub max_flows: u32,
+    /// Size of the flow table; raised to [`MIN_MAX_FLOWS`](sluice_xdp_abi::limits::MIN_MAX_FLOWS) when smaller. Unless
+    /// said, [`DEFAULT_MAX_FLOWS`](sluice_xdp_abi::limits::DEFAULT_MAX_FLOWS) or what half of the memory beyond
+    /// 192 MiB holds. An adopted table keeps its size.
+    pub max_flows: Option<u32>,
     /// For links attached from now on.
     pub attach: AttachPolicy,
     /// The source that IPv4 backends of an IPv6 frontend see, with ports up to
@@ -155,6 +156,8 @@ pub struct Snapshot {
     pub passed: Traffic,
     /// In the flow table at the last sweep.
     pub flows: u64,
+    /// Room of the flow table.
+    pub max_flows: u32,
 }
 
 // === impl Counters ===

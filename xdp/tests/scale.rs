@@ -60,7 +60,7 @@ fn two_thousand_frontends() {
     }
     let options = Options {
         pin_dir: "/mnt/pins".into(),
-        max_flows: 65_536,
+        max_flows: Some(65_536),
         attach: AttachPolicy::Native,
         nat64_source: None,
     };

@@ -9,9 +9,6 @@ use sluice_xdp::AttachPolicy;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
-/// Flows the data plane has room for unless configured: about 100 MB of kernel memory.
-const DEFAULT_MAX_FLOWS: u32 = 1 << 20;
-
 /// Fewer make no sense with tables per CPU, more do not fit into the memory of the machines this is for.
 const MAX_FLOWS: std::ops::RangeInclusive<u32> = 4096..=1 << 26;
 
@@ -24,8 +21,8 @@ pub(crate) struct DataPlane {
     pub(crate) attach: AttachPolicy,
     /// Where maps and links are pinned.
     pub(crate) pin_dir: PathBuf,
-    /// Room of the flow table.
-    pub(crate) max_flows: u32,
+    /// Room of the flow table; none: as the machine's memory allows.
+    pub(crate) max_flows: Option<u32>,
     /// What IPv4 backends see of clients of an IPv6 VIP; none: such services are refused.
     pub(crate) nat64_source: Option<Ipv4Addr>,
 }
@@ -56,10 +53,11 @@ pub(super) fn data_plane(top: &mut Section<'_, '_>, report: &mut Report) -> Opti
         ]),
     );
     let pin_dir = section.or(report, "pin-dir", PathBuf::from("/sys/fs/bpf/sluice"), values::path);
-    let max_flows = section.or(report, "max-flows", DEFAULT_MAX_FLOWS, values::integer(MAX_FLOWS));
+    let max_flows = section.optional(report, "max-flows", values::integer(MAX_FLOWS));
     let nat64_source = section.optional(report, "nat64-source", values::unicast_ipv4);
     section.finish(report);
     let nat64_source = nat64_source.map(Spanned::into_inner);
+    let max_flows = max_flows.map(Spanned::into_inner);
     Some(DataPlane { interfaces: interfaces?, attach, pin_dir, max_flows, nat64_source })
 }
 

@@ -16,7 +16,7 @@ fn minimal_takes_the_defaults() {
     assert_eq!(config.state_dir, PathBuf::from("/var/lib/sluice"));
     assert_eq!(config.api_listen, "127.0.0.1:8080".parse().unwrap());
     assert_eq!(config.data_plane.pin_dir, PathBuf::from("/sys/fs/bpf/sluice"));
-    assert_eq!(config.data_plane.max_flows, 1_048_576);
+    assert_eq!(config.data_plane.max_flows, None);
     assert_eq!(config.bgp, None);
     assert!(config.services.is_empty() && !config.name.is_empty());
 }

@@ -46,6 +46,11 @@ impl Meter {
         self.current.flows
     }
 
+    /// 0 before anything was read.
+    pub(super) fn max_flows(&self) -> u64 {
+        u64::from(self.current.max_flows)
+    }
+
     pub(super) fn passed(&self) -> Traffic {
         let passed = self.current.passed;
         Traffic { packets: passed.packets, bytes: passed.bytes }

@@ -84,7 +84,7 @@ impl View<'_> {
             problems: self.problems(wanted),
             links: self.links.clone(),
             flows: self.meter.flows(),
-            max_flows: u64::from(self.config.data_plane.max_flows),
+            max_flows: self.meter.max_flows(),
             passed: self.meter.passed(),
             rates: self.meter.total(),
             bgp: self.config.bgp.as_ref().map(bgp::speaker),

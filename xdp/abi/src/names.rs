@@ -6,6 +6,8 @@ pub const PROGRAM: &str = "sluice";
 pub const TRANSLATOR: &str = "translator";
 /// The one it hands packets of SCTP over to.
 pub const ASSOCIATIONS: &str = "associations";
+/// All of them.
+pub const PROGRAMS: [&str; 3] = [PROGRAM, TRANSLATOR, ASSOCIATIONS];
 
 /// [`Control`](crate::program::Control), one entry.
 pub const CONTROL: &str = "CONTROL";

@@ -119,7 +119,7 @@ pub fn next_hop(backend: IpAddr) -> NextHop {
 pub fn options(pin_dir: &Path) -> Options {
     Options {
         pin_dir: pin_dir.to_owned(),
-        max_flows: 65536,
+        max_flows: Some(65536),
         attach: AttachPolicy::Native,
         nat64_source: Some(NAT64_SOURCE),
     }

@@ -30,7 +30,7 @@ impl Device {
     pub(crate) fn open(pin_dir: &Path) -> anyhow::Result<Self> {
         let options = Options {
             pin_dir: pin_dir.to_owned(),
-            max_flows: MAX_FLOWS,
+            max_flows: Some(MAX_FLOWS),
             attach: AttachPolicy::Native,
             nat64_source: None,
         };
