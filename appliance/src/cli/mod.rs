@@ -57,7 +57,8 @@ pub(crate) enum Command {
     /// The file must be signed. It becomes a further entry of the boot loader, which starts it twice at most: when it is not
     /// found healthy, the machine goes back to the running version by itself. Needs a machine that UEFI has started.
     #[command(
-        after_help = "Examples:\n  sluice update sluice-0.2.0-amd64.efi --reboot\n  sluice update --list"
+        after_help = "Examples:\n  sluice update sluice-0.2.0-amd64.efi --reboot\n  sluice update --list\n  \
+                      ssh root@edge-1 sluice update - --signature /tmp/sluice-0.2.0-amd64.efi.minisig <sluice-0.2.0-amd64.efi"
     )]
     Update(update::UpdateArgs),
     /// Write the manual pages, for packages

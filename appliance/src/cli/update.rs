@@ -13,7 +13,7 @@ use std::process::Command;
 /// `sluice update`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct UpdateArgs {
-    /// The update: the .efi file of a release
+    /// The update: the .efi file of a release; `-` is standard input, with --signature
     #[arg(value_name = "FILE", required_unless_present = "list")]
     file: Option<PathBuf>,
     /// Its signature, made with minisign
@@ -59,6 +59,11 @@ pub(crate) fn run(args: UpdateArgs) -> anyhow::Result<()> {
         name.push(".minisig");
         PathBuf::from(name)
     };
+    if file.as_os_str() == "-" && args.signature.is_none() {
+        bail!(
+            "an update from standard input has no signature beside it: name it with --signature FILE"
+        );
+    }
     let signature = args.signature.unwrap_or_else(beside);
     let request = Request { file, signature, key: args.key, force: args.force };
     print(&next_steps(&machine.install(&request)?, args.reboot))?;

@@ -4,7 +4,7 @@ use super::entry::Entry;
 use super::plan::Plan;
 use nix::sys::statvfs::statvfs;
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
 
 /// Where the boot loader looks for unified kernel images.
@@ -15,6 +15,12 @@ const LOADERS: [&str; 2] = ["EFI/systemd/systemd-bootx64.efi", "EFI/BOOT/BOOTX64
 
 /// The end of a file's name while it is being written; the boot loader does not look at such.
 const UNFINISHED: &str = ".efi.tmp";
+
+/// No update is larger; a mistaken file shall not fill the partition.
+const MAX_FILE_BYTES: u64 = 512 << 20;
+
+/// What is read at once: an update needs no more memory than this.
+const PIECE: usize = 256 << 10;
 
 /// It is not to be updated here.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +59,22 @@ pub(crate) struct EspError {
 #[derive(Debug)]
 pub(crate) struct Esp {
     entries: PathBuf,
+}
+
+/// A file that lies on the partition and is not yet an entry. Dropped, it goes away again.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    path: PathBuf,
+    is_kept: bool,
+}
+
+/// Where an update did not arrive whole.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    /// Its source.
+    Source(io::Error),
+    /// The partition.
+    Esp(EspError),
 }
 
 // === impl Esp ===
@@ -105,21 +127,50 @@ impl Esp {
         Ok(stat.blocks_available().saturating_mul(stat.fragment_size()))
     }
 
+    /// Takes a file in, piece by piece, and shows each to `hear`; whether it is what it should be is known only at its end.
+    pub(crate) fn receive(
+        &self,
+        mut source: impl Read,
+        mut hear: impl FnMut(&[u8]),
+    ) -> Result<Incoming, Stop> {
+        let path = self.entries.join(format!("sluice_incoming{UNFINISHED}"));
+        let incoming = Incoming { path, is_kept: false };
+        let failed = |error| Stop::Esp(incoming.error("write", error));
+        let mut file = File::create(&incoming.path).map_err(failed)?;
+        let (mut piece, mut taken) = (vec![0; PIECE], 0);
+        loop {
+            let len = match source.read(&mut piece) {
+                Ok(0) => break,
+                Ok(len) => len,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(Stop::Source(error)),
+            };
+            taken += len as u64;
+            if taken > MAX_FILE_BYTES {
+                let words = format!("it is larger than any update ({} MiB)", MAX_FILE_BYTES >> 20);
+                return Err(Stop::Source(io::Error::new(io::ErrorKind::FileTooLarge, words)));
+            }
+            let piece = piece.get(..len).unwrap_or_default();
+            hear(piece);
+            file.write_all(piece).map_err(failed)?;
+        }
+        if taken == 0 {
+            return Err(Stop::Source(io::Error::new(io::ErrorKind::UnexpectedEof, "it is empty")));
+        }
+        file.sync_all().map_err(failed)?;
+        Ok(incoming)
+    }
+
     /// Carries a plan out. Until the last step, the rename, the machine starts what it started before; each step is on the
     /// disk before the next one begins.
-    pub(crate) fn install(&self, plan: &Plan, file: &[u8]) -> Result<(), EspError> {
+    pub(crate) fn install(&self, plan: &Plan, mut incoming: Incoming) -> Result<(), EspError> {
         for entry in &plan.remove {
             self.remove(&self.entries.join(entry.to_string()))?;
         }
         self.sync()?;
         let finished = self.entries.join(plan.write.to_string());
-        let unfinished = finished.with_extension(UNFINISHED.trim_start_matches('.'));
-        if let Err(source) = write(&unfinished, file) {
-            // Half a file only takes room; if it cannot be removed now, the next update does.
-            drop(fs::remove_file(&unfinished));
-            return Err(error("write", unfinished, source));
-        }
-        fs::rename(&unfinished, &finished).map_err(|source| error("name", finished, source))?;
+        fs::rename(&incoming.path, &finished).map_err(|source| error("name", finished, source))?;
+        incoming.is_kept = true;
         self.sync()
     }
 
@@ -139,10 +190,26 @@ impl Esp {
     }
 }
 
-fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = File::create(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
+// === impl Incoming ===
+
+impl Incoming {
+    /// To look into it.
+    pub(crate) fn open(&self) -> Result<File, EspError> {
+        File::open(&self.path).map_err(|source| self.error("read", source))
+    }
+
+    fn error(&self, what: &'static str, source: io::Error) -> EspError {
+        error(what, self.path.clone(), source)
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        if !self.is_kept {
+            // It only takes room; if it cannot be removed now, the next update does.
+            drop(fs::remove_file(&self.path));
+        }
+    }
 }
 
 fn error(what: &'static str, path: PathBuf, source: io::Error) -> EspError {

@@ -2,10 +2,12 @@
 //!
 //! The boot loader starts the new entry twice at most; unless a start is found healthy, which removes the counter from
 //! the file's name, it goes back to the old entry. So nothing here may touch the entry of the running version.
-//! `plan` decides, `esp` carries out; what is in the file is believed only after `signature`.
+//! The file goes straight to the boot partition, under a name that nobody starts, so that it takes no memory; `signature`
+//! hears it pass. Only then `uki` looks into it, `plan` decides, and `esp` gives it its name.
 
 mod entry;
 mod esp;
+mod loader;
 mod os_release;
 mod plan;
 mod signature;
@@ -17,17 +19,17 @@ mod version;
 pub(crate) use entry::Entry;
 pub(crate) use version::Version;
 
-use esp::{Esp, EspError, NoEsp};
+use esp::{Esp, EspError, NoEsp, Stop};
 use os_release::NotOurs;
 use plan::{Refused, Situation};
-use signature::Untrusted;
+use signature::{Claim, Untrusted};
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use uki::NoUki;
 
-/// No update is larger; a mistaken file shall not fill the memory.
-const MAX_FILE_BYTES: u64 = 512 << 20;
+/// Stands for standard input in the place of a file's name.
+const STANDARD_INPUT: &str = "-";
 
 /// The machine to be updated.
 #[derive(Clone, Debug)]
@@ -43,7 +45,7 @@ pub(crate) struct Machine {
 /// What to install.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
-    /// The unified kernel image.
+    /// The unified kernel image; `-` is standard input.
     pub(crate) file: PathBuf,
     /// Its signature.
     pub(crate) signature: PathBuf,
@@ -132,19 +134,29 @@ pub(crate) enum UpdateError {
 impl Machine {
     /// Installs an update beside the running version.
     pub(crate) fn install(&self, request: &Request) -> Result<Done, UpdateError> {
+        let file = named(&request.file);
+        let untrusted = |source| UpdateError::Untrusted { file: file.clone(), source };
+        let unreadable = |source| UpdateError::Read { path: file.clone(), source };
         let esp = Esp::open(&self.boot_dir, &self.firmware)?;
         let running = self.running()?;
-        // Read once: what is written is what was verified, whatever becomes of the file meanwhile.
-        let file = read(&request.file)?;
-        let comment = signature::verify(&file, &request.signature, &request.key)
-            .map_err(|source| UpdateError::Untrusted { file: request.file.clone(), source })?;
-        let new = uki::version(&file)
-            .map_err(|source| UpdateError::NoUki { file: request.file.clone(), source })?;
+        let claim = Claim::read(&request.signature, &request.key).map_err(untrusted)?;
+        let (source, len) = open(&request.file).map_err(unreadable)?;
         esp.clean()?;
-        let (entries, free_bytes) = (esp.entries()?, esp.free_bytes()?);
-        let situation = Situation { running, entries, free_bytes };
-        let plan = plan::plan(&situation, new, file.len() as u64, request.force)?;
-        esp.install(&plan, &file)?;
+        let entries = esp.entries()?.into_iter().map(|(entry, _)| entry).collect();
+        let situation = Situation { running, entries };
+        situation.room(len, esp.free_bytes()?)?;
+
+        let mut listener = claim.listen().map_err(untrusted)?;
+        let incoming =
+            esp.receive(source, |piece| listener.hear(piece)).map_err(|stop| match stop {
+                Stop::Source(error) => unreadable(error),
+                Stop::Esp(error) => error.into(),
+            })?;
+        let comment = listener.finish().map_err(untrusted)?;
+        let new = uki::version(incoming.open()?)
+            .map_err(|source| UpdateError::NoUki { file: file.clone(), source })?;
+        let plan = plan::plan(&situation, new, request.force)?;
+        esp.install(&plan, incoming)?;
         Ok(Done {
             entry: plan.write,
             running: situation.running,
@@ -160,7 +172,11 @@ impl Machine {
         Ok(Listing { running: self.running()?, entries: esp.entries()? })
     }
 
+    /// What the boot loader says that it has started; where none has, what the system says that it is.
     fn running(&self) -> Result<Version, UpdateError> {
+        if let Some(entry) = loader::selected(&self.firmware) {
+            return Ok(entry.version);
+        }
         let path = &self.os_release;
         let words = std::fs::read_to_string(path)
             .map_err(|source| UpdateError::Read { path: path.clone(), source })?;
@@ -169,16 +185,17 @@ impl Machine {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, UpdateError> {
-    let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| {
-        file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
-        if bytes.len() as u64 > MAX_FILE_BYTES {
-            let words = format!("it is larger than any update ({} MiB)", MAX_FILE_BYTES >> 20);
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, words));
-        }
-        Ok(())
-    });
-    read.map_err(|source| UpdateError::Read { path: path.to_owned(), source })?;
-    Ok(bytes)
+/// What a file is called in errors.
+fn named(file: &Path) -> PathBuf {
+    if file == Path::new(STANDARD_INPUT) { "standard input".into() } else { file.to_owned() }
+}
+
+/// The file and its length, as far as that is known.
+fn open(path: &Path) -> io::Result<(Box<dyn Read>, u64)> {
+    if path == Path::new(STANDARD_INPUT) {
+        return Ok((Box::new(io::stdin().lock()), 0));
+    }
+    let file = File::open(path)?;
+    let len = file.metadata()?.len();
+    Ok((Box::new(file), len))
 }

@@ -12,10 +12,8 @@ const SPARE_BYTES: u64 = 1 << 20;
 pub(crate) struct Situation {
     /// Of the running image.
     pub(crate) running: Version,
-    /// The entries with the sizes of their files.
-    pub(crate) entries: Vec<(Entry, u64)>,
-    /// Room on the ESP, without what earlier attempts left over.
-    pub(crate) free_bytes: u64,
+    /// The entries.
+    pub(crate) entries: Vec<Entry>,
 }
 
 /// What to do, in this order.
@@ -55,27 +53,52 @@ pub(crate) enum Refused {
          to: `sluice wait` says what is missing; --force installs it all the same"
     )]
     Unproven(Version),
-    /// The ESP is too small.
+    /// The ESP is too small for one more file. What is there goes only once the new one is known to be good.
     #[error(
-        "{needed} MiB are needed on the ESP and {free} MiB are free, also without older entries; remove files that are \
-         not Sluice's, or make the ESP larger"
+        "{needed} MiB are needed on the ESP and {free} MiB are free; remove from EFI/Linux what does not run ({}), or from \
+         the ESP what is not Sluice's",
+        names(others)
     )]
     NoRoom {
         /// In MiB.
         needed: u64,
-        /// In MiB, with the entries counted that would be removed.
+        /// In MiB.
         free: u64,
+        /// Which are not running.
+        others: Vec<Entry>,
     },
 }
 
+fn names(entries: &[Entry]) -> String {
+    let names: Vec<String> = entries.iter().map(Entry::to_string).collect();
+    if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
+}
+
+// === impl Situation ===
+
+impl Situation {
+    /// Refuses a file that does not fit beside everything that is there.
+    pub(crate) fn room(&self, size_bytes: u64, free_bytes: u64) -> Result<(), Refused> {
+        let needed = size_bytes.saturating_add(SPARE_BYTES);
+        if needed <= free_bytes {
+            return Ok(());
+        }
+        Err(Refused::NoRoom {
+            needed: needed.div_ceil(1 << 20),
+            free: free_bytes >> 20,
+            others: self.others().cloned().collect(),
+        })
+    }
+
+    /// Those that do not run.
+    fn others(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().filter(|entry| entry.version != self.running)
+    }
+}
+
 /// Decides; `force` is the operator's word that he wants it in spite of a missing fallback, or an older version.
-pub(crate) fn plan(
-    situation: &Situation,
-    new: Version,
-    size_bytes: u64,
-    force: bool,
-) -> Result<Plan, Refused> {
-    let Situation { running, entries, free_bytes } = situation;
+pub(crate) fn plan(situation: &Situation, new: Version, force: bool) -> Result<Plan, Refused> {
+    let Situation { running, entries } = situation;
     match new.order(running) {
         Ordering::Equal => return Err(Refused::Running(new)),
         Ordering::Less if !force => {
@@ -84,26 +107,19 @@ pub(crate) fn plan(
         Ordering::Less | Ordering::Greater => {}
     }
     let runs = |entry: &Entry| entry.version == *running;
-    let mut fallbacks = entries.iter().map(|(entry, _)| entry).filter(|entry| runs(entry));
     if !force {
-        if !fallbacks.clone().any(|_| true) {
+        let mut fallbacks = entries.iter().filter(|entry| runs(entry)).peekable();
+        if fallbacks.peek().is_none() {
             return Err(Refused::NoFallback(running.clone()));
         }
         if fallbacks.all(Entry::is_bad) {
             return Err(Refused::Unproven(running.clone()));
         }
     }
-    let others = || entries.iter().filter(|(entry, _)| !runs(entry));
-    let freed: u64 = others().map(|(_, bytes)| bytes).sum();
-    let (needed, free) = (size_bytes.saturating_add(SPARE_BYTES), free_bytes.saturating_add(freed));
-    if needed > free {
-        return Err(Refused::NoRoom { needed: needed.div_ceil(1 << 20), free: free >> 20 });
-    }
     let write = Entry::fresh(new);
-    let first = |entry: &&Entry| entry.preference(&write) == Ordering::Less;
-    let shadowed_by =
-        entries.iter().map(|(entry, _)| entry).filter(|e| runs(e)).find(first).cloned();
-    let remove = others().map(|(entry, _)| entry.clone()).collect();
+    let first = |entry: &&Entry| runs(entry) && entry.preference(&write) == Ordering::Less;
+    let shadowed_by = entries.iter().find(first).cloned();
+    let remove = situation.others().cloned().collect();
     Ok(Plan { remove, write, shadowed_by })
 }
 
@@ -111,19 +127,13 @@ pub(crate) fn plan(
 mod tests {
     use super::*;
 
-    const MIB: u64 = 1 << 20;
-
     fn version(text: &str) -> Version {
         text.parse().unwrap()
     }
 
-    fn situation(entries: &[&str], free_mib: u64) -> Situation {
-        let entry = |name: &&str| (Entry::parse(&format!("sluice_{name}.efi")).unwrap(), 40 * MIB);
-        Situation {
-            running: version("0.2.0"),
-            entries: entries.iter().map(entry).collect(),
-            free_bytes: free_mib * MIB,
-        }
+    fn situation(entries: &[&str]) -> Situation {
+        let entry = |name: &&str| Entry::parse(&format!("sluice_{name}.efi")).unwrap();
+        Situation { running: version("0.2.0"), entries: entries.iter().map(entry).collect() }
     }
 
     fn names(entries: &[Entry]) -> Vec<String> {
@@ -132,8 +142,8 @@ mod tests {
 
     #[test]
     fn the_running_one_and_the_new_one_stay() {
-        let situation = situation(&["0.1.0", "0.2.0", "0.3.0+0-2", "0.4.0+2"], 50);
-        let plan = plan(&situation, version("0.3.0"), 45 * MIB, false).unwrap();
+        let situation = situation(&["0.1.0", "0.2.0", "0.3.0+0-2", "0.4.0+2"]);
+        let plan = plan(&situation, version("0.3.0"), false).unwrap();
         assert_eq!(plan.write.to_string(), "sluice_0.3.0+2.efi");
         let removed = ["sluice_0.1.0.efi", "sluice_0.3.0+0-2.efi", "sluice_0.4.0+2.efi"];
         assert_eq!(names(&plan.remove), removed);
@@ -142,30 +152,36 @@ mod tests {
 
     #[test]
     fn refusals() {
-        let one = |entries: &[&str], free, new, force| {
-            plan(&situation(entries, free), version(new), 45 * MIB, force)
-        };
+        let one = |entries: &[&str], new, force| plan(&situation(entries), version(new), force);
         let (running, older) = (version("0.2.0"), version("0.1.9"));
-        for (entries, free, new, expected) in [
-            (&["0.2.0"][..], 50, "0.2.0", Refused::Running(running.clone())),
-            (&["0.2.0"], 50, "0.1.9", Refused::Older { new: older, running: running.clone() }),
-            (&["0.1.0"], 50, "0.3.0", Refused::NoFallback(running.clone())),
-            (&["0.2.0+0-2"], 50, "0.3.0", Refused::Unproven(running)),
-            (&["0.2.0"], 45, "0.3.0", Refused::NoRoom { needed: 46, free: 45 }),
+        for (entries, new, expected) in [
+            (&["0.2.0"][..], "0.2.0", Refused::Running(running.clone())),
+            (&["0.2.0"], "0.1.9", Refused::Older { new: older, running: running.clone() }),
+            (&["0.1.0"], "0.3.0", Refused::NoFallback(running.clone())),
+            (&["0.2.0+0-2"], "0.3.0", Refused::Unproven(running)),
         ] {
-            assert_eq!(one(entries, free, new, false), Err(expected.clone()));
-            let meant = matches!(expected, Refused::Running(_) | Refused::NoRoom { .. });
-            assert_eq!(one(entries, free, new, true).is_err(), meant, "{expected:?}");
+            assert_eq!(one(entries, new, false), Err(expected.clone()));
+            let meant = matches!(expected, Refused::Running(_));
+            assert_eq!(one(entries, new, true).is_err(), meant, "{expected:?}");
         }
-        // Older entries make room.
-        assert!(one(&["0.2.0", "0.1.0"], 6, "0.3.0", false).is_ok());
         // Not proven yet, but there is a try left.
-        assert!(one(&["0.2.0+1-1"], 50, "0.3.0", false).is_ok());
+        assert!(one(&["0.2.0+1-1"], "0.3.0", false).is_ok());
+    }
+
+    #[test]
+    fn what_is_in_the_way_is_named() {
+        const MIB: u64 = 1 << 20;
+        let situation = situation(&["0.2.0", "0.1.0"]);
+        assert_eq!(situation.room(45 * MIB, 46 * MIB), Ok(()));
+        let error = situation.room(45 * MIB, 45 * MIB).unwrap_err().to_string();
+        let expected = "46 MiB are needed on the ESP and 45 MiB are free; remove from EFI/Linux what does not run \
+                        (sluice_0.1.0.efi)";
+        assert!(error.starts_with(expected), "{error}");
     }
 
     #[test]
     fn an_older_one_is_not_what_starts_next() {
-        let plan = plan(&situation(&["0.2.0"], 50), version("0.1.0"), MIB, true).unwrap();
+        let plan = plan(&situation(&["0.2.0"]), version("0.1.0"), true).unwrap();
         assert_eq!(plan.shadowed_by, Entry::parse("sluice_0.2.0.efi"));
     }
 }

@@ -1,6 +1,6 @@
 //! Who made an update: a minisign signature beside the file, by the key that the running image holds.
 
-use minisign_verify::{Error, PublicKey, Signature};
+use minisign_verify::{Error, PublicKey, Signature, StreamVerifier};
 use std::path::{Path, PathBuf};
 
 /// Nobody we trust has signed this.
@@ -34,17 +34,68 @@ pub(crate) enum Untrusted {
     Changed,
 }
 
-/// Checks these bytes; gives the comment that was signed with them.
-pub(crate) fn verify(file: &[u8], signature: &Path, key: &Path) -> Result<String, Untrusted> {
-    let trusted = PublicKey::from_file(key)
-        .map_err(|source| Untrusted::Key { path: key.to_owned(), source })?;
-    let unusable = |source| Untrusted::Signature { path: signature.to_owned(), source };
-    let signature = Signature::from_file(signature).map_err(unusable)?;
-    // Without the legacy form, which is for files that need not be hashed first.
-    match trusted.verify(file, &signature, false) {
-        Ok(()) => Ok(signature.trusted_comment().to_owned()),
-        Err(Error::UnexpectedKeyId) => Err(Untrusted::OtherKey(key.to_owned())),
-        Err(Error::InvalidSignature) => Err(Untrusted::Changed),
-        Err(source) => Err(unusable(source)),
+/// Who may have signed, and what somebody has signed.
+pub(crate) struct Claim {
+    trusted: PublicKey,
+    trusted_path: PathBuf,
+    signature: Signature,
+    signature_path: PathBuf,
+}
+
+/// Hears a file, and knows at its end whether it is the one that was signed.
+pub(crate) struct Listener<'a> {
+    claim: &'a Claim,
+    verifier: StreamVerifier<'a>,
+}
+
+// === impl Claim ===
+
+impl Claim {
+    /// Reads both files.
+    pub(crate) fn read(signature: &Path, key: &Path) -> Result<Self, Untrusted> {
+        let trusted = PublicKey::from_file(key)
+            .map_err(|source| Untrusted::Key { path: key.to_owned(), source })?;
+        let unusable = |source| Untrusted::Signature { path: signature.to_owned(), source };
+        let claim = Claim {
+            trusted,
+            trusted_path: key.to_owned(),
+            signature: Signature::from_file(signature).map_err(unusable)?,
+            signature_path: signature.to_owned(),
+        };
+        // Before anything is taken in.
+        claim.listen().map(|_| ())?;
+        Ok(claim)
+    }
+
+    /// Begins to hear the file.
+    pub(crate) fn listen(&self) -> Result<Listener<'_>, Untrusted> {
+        match self.trusted.verify_stream(&self.signature) {
+            Ok(verifier) => Ok(Listener { claim: self, verifier }),
+            Err(Error::UnexpectedKeyId) => Err(Untrusted::OtherKey(self.trusted_path.clone())),
+            // The legacy form, which has no use for files that are heard piece by piece.
+            Err(source) => Err(self.unusable(source)),
+        }
+    }
+
+    fn unusable(&self, source: Error) -> Untrusted {
+        Untrusted::Signature { path: self.signature_path.clone(), source }
+    }
+}
+
+// === impl Listener ===
+
+impl Listener<'_> {
+    /// The next piece.
+    pub(crate) fn hear(&mut self, piece: &[u8]) {
+        self.verifier.update(piece);
+    }
+
+    /// The end; gives the comment that was signed with the file.
+    pub(crate) fn finish(mut self) -> Result<String, Untrusted> {
+        match self.verifier.finalize() {
+            Ok(()) => Ok(self.claim.signature.trusted_comment().to_owned()),
+            Err(Error::InvalidSignature) => Err(Untrusted::Changed),
+            Err(source) => Err(self.claim.unusable(source)),
+        }
     }
 }

@@ -147,6 +147,7 @@ fn what_is_not_trusted_changes_nothing() {
         (&good, &forged, "was changed after it was signed"),
         (&good, "no signature", "cannot use the signature"),
         (&good, "", "cannot use the signature"),
+        (b"", SIGNED_0_3_0, "it is empty"),
         (&debian(), SIGNED_DEBIAN, "is \"debian\" and not Sluice's own image"),
         (&uki("0.2.0"), SIGNED_0_2_0, "0.2.0 is what runs already"),
         (&uki("0.1.0"), SIGNED_0_1_0, "0.1.0 is older than the running 0.2.0"),

@@ -5,6 +5,7 @@
 
 use super::os_release::{self, NotOurs};
 use super::version::Version;
+use std::io::{self, Read, Seek, SeekFrom};
 
 /// `IMAGE_FILE_MACHINE_AMD64`.
 const X86_64: u16 = 0x8664;
@@ -15,6 +16,11 @@ const MAX_SECTIONS: u16 = 96;
 
 const COFF_LEN: usize = 24;
 const SECTION_LEN: usize = 40;
+
+/// Headers and table of sections lie in the first octets; the kernel's own take less than a tenth of this.
+const HEAD: u64 = 64 << 10;
+/// An os-release is a few hundred octets.
+const MAX_WORDS: u64 = 64 << 10;
 
 /// This file is no update.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,33 +40,54 @@ pub(crate) enum NoUki {
     /// Not an image of ours.
     #[error(transparent)]
     NotOurs(#[from] NotOurs),
+    /// The disk, most likely.
+    #[error("it cannot be read: {0}")]
+    Unreadable(io::ErrorKind),
 }
 
-/// The version of the image in the file with these bytes.
-pub(crate) fn version(file: &[u8]) -> Result<Version, NoUki> {
-    let sections = sections(file)?;
+impl From<io::Error> for NoUki {
+    fn from(error: io::Error) -> Self {
+        NoUki::Unreadable(error.kind())
+    }
+}
+
+/// The version of the image in this file. Only its headers and that one section are read.
+pub(crate) fn version(mut file: impl Read + Seek) -> Result<Version, NoUki> {
+    let len = file.seek(SeekFrom::End(0))?;
+    let head = read(&mut file, 0, len.min(HEAD))?;
+    let sections = sections(&head, len)?;
     let find = |name: &'static str| {
         let mut found = sections.iter().filter(|section| section.name == name.as_bytes());
-        found.next().map(|section| section.data).ok_or(NoUki::Missing(name))
+        found.next().ok_or(NoUki::Missing(name))
     };
     for name in [".linux", ".initrd"] {
         find(name)?;
     }
-    let words = String::from_utf8_lossy(find(".osrel")?);
-    Ok(os_release::version(&words)?)
+    let words = find(".osrel")?;
+    let words = read(&mut file, words.at, words.len.min(MAX_WORDS))?;
+    Ok(os_release::version(&String::from_utf8_lossy(&words))?)
+}
+
+fn read(file: &mut (impl Read + Seek), at: u64, len: u64) -> Result<Vec<u8>, NoUki> {
+    let mut bytes = Vec::new();
+    file.seek(SeekFrom::Start(at))?;
+    file.by_ref().take(len).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 struct Section<'a> {
     name: &'a [u8],
-    data: &'a [u8],
+    at: u64,
+    len: u64,
 }
 
-fn sections(file: &[u8]) -> Result<Vec<Section<'_>>, NoUki> {
-    if !file.starts_with(b"MZ") {
+/// The sections of a file with this head and this length.
+fn sections(head: &[u8], file_len: u64) -> Result<Vec<Section<'_>>, NoUki> {
+    if !head.starts_with(b"MZ") {
         return Err(NoUki::NoPe);
     }
-    let head = u32_at(file, 0x3c).ok_or(NoUki::NoPe)? as usize;
-    let coff = part(file, head, COFF_LEN).ok_or(NoUki::NoPe)?;
+    let start = u32_at(head, 0x3c).ok_or(NoUki::NoPe)? as usize;
+    let coff = part(head, start, COFF_LEN).ok_or(NoUki::NoPe)?;
     if !coff.starts_with(b"PE\0\0") {
         return Err(NoUki::NoPe);
     }
@@ -70,26 +97,28 @@ fn sections(file: &[u8]) -> Result<Vec<Section<'_>>, NoUki> {
         return Err(NoUki::Machine(machine));
     }
     // The subsystem stands at the same place in both forms of the optional header.
-    let at = head.checked_add(COFF_LEN).ok_or(NoUki::NoPe)?;
-    let header = part(file, at, optional).ok_or(NoUki::Truncated("its header"))?;
+    let at = start.checked_add(COFF_LEN).ok_or(NoUki::NoPe)?;
+    let header = part(head, at, optional).ok_or(NoUki::Truncated("its header"))?;
     if u16_at(header, 68) != Some(EFI_APPLICATION) || count > MAX_SECTIONS {
         return Err(NoUki::NoPe);
     }
     let at = at.checked_add(optional).ok_or(NoUki::NoPe)?;
-    let table = part(file, at, usize::from(count) * SECTION_LEN);
+    let table = part(head, at, usize::from(count) * SECTION_LEN);
     let table = table.ok_or(NoUki::Truncated("its table of sections"))?;
-    table.chunks_exact(SECTION_LEN).map(|row| section(file, row)).collect()
+    table.chunks_exact(SECTION_LEN).map(|row| section(row, file_len)).collect()
 }
 
-fn section<'a>(file: &'a [u8], row: &'a [u8]) -> Result<Section<'a>, NoUki> {
-    let number = |at| u32_at(row, at).map(|number| number as usize).ok_or(NoUki::NoPe);
-    let (virtual_len, raw_len, raw_at) = (number(8)?, number(16)?, number(20)?);
-    let raw = part(file, raw_at, raw_len).ok_or(NoUki::Truncated("a section"))?;
-    // The rest is padding to the file's alignment.
-    let data = raw.get(..virtual_len).unwrap_or(raw);
+fn section(row: &[u8], file_len: u64) -> Result<Section<'_>, NoUki> {
+    let number = |at| u32_at(row, at).map(u64::from).ok_or(NoUki::NoPe);
+    let (virtual_len, raw_len, at) = (number(8)?, number(16)?, number(20)?);
+    // Two numbers of 32 bits.
+    if at + raw_len > file_len {
+        return Err(NoUki::Truncated("a section"));
+    }
     let name = part(row, 0, 8).ok_or(NoUki::NoPe)?;
-    let len = name.iter().position(|&byte| byte == 0).unwrap_or(name.len());
-    Ok(Section { name: name.get(..len).unwrap_or(name), data })
+    let end = name.iter().position(|&byte| byte == 0).unwrap_or(name.len());
+    // What is longer than the section is padding to the file's alignment.
+    Ok(Section { name: name.get(..end).unwrap_or(name), at, len: virtual_len.min(raw_len) })
 }
 
 fn part(bytes: &[u8], at: usize, len: usize) -> Option<&[u8]> {
@@ -152,9 +181,13 @@ pub(super) mod tests {
         pe(X86_64, &[(".osrel", words.as_bytes()), (".linux", b"kernel"), (".initrd", b"root")])
     }
 
+    fn of(file: &[u8]) -> Result<Version, NoUki> {
+        version(io::Cursor::new(file))
+    }
+
     #[test]
     fn the_version_is_read_from_its_section() {
-        assert_eq!(version(&uki("0.2.0")).unwrap().to_string(), "0.2.0");
+        assert_eq!(of(&uki("0.2.0")).unwrap().to_string(), "0.2.0");
     }
 
     #[test]
@@ -172,7 +205,7 @@ pub(super) mod tests {
             (pe(X86_64, &with(words)[..2]), NoUki::Missing(".initrd")),
             (pe(X86_64, &with(debian)), NotOurs::Other("debian".to_owned()).into()),
         ] {
-            assert_eq!(version(&file), Err(expected));
+            assert_eq!(of(&file), Err(expected));
         }
     }
 
@@ -180,7 +213,7 @@ pub(super) mod tests {
     fn half_a_file_is_noticed_wherever_it_ends() {
         let whole = uki("0.2.0");
         for len in 0..whole.len() {
-            assert!(version(&whole[..len]).is_err(), "{len}");
+            assert!(of(&whole[..len]).is_err(), "{len}");
         }
     }
 
@@ -192,7 +225,7 @@ pub(super) mod tests {
             if let Some(there) = file.get_mut(at) {
                 *there = byte;
             }
-            drop(version(&file));
+            drop(of(&file));
         }
     }
 }
