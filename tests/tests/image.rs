@@ -8,8 +8,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use sluice_tests::image::{Artefacts, Firmware, Machine, Segment, Spec, Station, seed};
 use sluice_tests::lab::certificates::Authority;
-use sluice_tests::lab::run;
 use sluice_tests::lab::traffic::{Traffic, burst};
+use sluice_tests::lab::{Lab, run};
 
 /// Everything in the machine is computed: ten times slower than a real one, and more when the cores are busy.
 const BOOT: Duration = Duration::from_secs(240);
@@ -50,7 +50,7 @@ fn credentials(files: &[(&str, String)]) -> Vec<(String, Vec<u8>)> {
     files.iter().map(|(file, text)| (name(file), text.clone().into_bytes())).collect()
 }
 
-/// One boots from BIOS with a CIDATA disk, the other from UEFI with credentials; both on one segment.
+/// One boots from BIOS with a CIDATA disk, the other by Secure Boot with credentials; both on one segment.
 #[test]
 fn two_appliances_boot_announce_balance_and_leave() -> Result<()> {
     let _turn = turn();
@@ -63,19 +63,22 @@ fn two_appliances_boot_announce_balance_and_leave() -> Result<()> {
     bios.disk = Some(image.disk(&dir.join("vm1.qcow2"))?);
     bios.seed = Some(seed(&dir.join("vm1.iso"), &files(dir, first)?)?);
     bios.tap = Some(first.tap());
-    let mut uefi = Spec::new("vm2", Firmware::Uefi);
-    uefi.disk = Some(image.disk(&dir.join("vm2.qcow2"))?);
-    let mut given = credentials(&files(dir, second)?);
-    // One of them by the other way.
-    let (config, rest): (Vec<_>, Vec<_>) =
-        given.drain(..).partition(|(name, _)| name == "sluice.config");
+    let mut uefi = Spec::new("vm2", Firmware::SecureBoot);
+    // One file from the state partition, one as a credential from the one place, the rest from the other.
+    let mut given = files(dir, second)?;
+    let mut take = |name: &str| -> Result<String> {
+        let place = given.iter().position(|(file, _)| *file == name);
+        Ok(given.swap_remove(place.context("no such file")?).1)
+    };
+    let (config, network) = (take("sluice.toml")?, take("lan.network")?);
+    uefi.disk = Some(image.signed_disk(&dir.join("vm2.qcow2"), ("lan.network", &network))?);
     let file = dir.join("vm2.toml");
-    std::fs::write(&file, &config.first().context("a configuration")?.1)?;
+    std::fs::write(&file, config)?;
     uefi.fw_cfg = vec![("sluice.config".into(), file)];
-    uefi.credentials = rest;
+    uefi.credentials = credentials(&given);
     uefi.tap = Some(second.tap());
 
-    let machines =
+    let mut machines =
         [Machine::start(&segment.wire, dir, &bios)?, Machine::start(&segment.wire, dir, &uefi)?];
     let took = segment.wait_next_hops(&[first, second], BOOT)?;
     eprintln!("both powered on → both announce: {took:.1?}");
@@ -92,8 +95,55 @@ fn two_appliances_boot_announce_balance_and_leave() -> Result<()> {
             station.backend()
         );
     }
+    let [saved, _other] = &mut machines;
+    stands_still(&segment, saved, bios, (first, second))?;
     let [leaving, _staying] = &machines;
     leaves_in_order(&segment, leaving, second)
+}
+
+/// A hypervisor saves a machine and goes on with it later: by then its sessions are gone and its clock is behind.
+fn stands_still(
+    segment: &Segment,
+    machine: &mut Machine,
+    mut spec: Spec,
+    (station, other): (Station, Station),
+) -> Result<()> {
+    machine.save()?;
+    machine.pull_the_plug()?;
+    segment.wait_next_hops(&[other], BOOT)?;
+    spec.resumes = true;
+    *machine = Machine::start(&segment.wire, segment.lab.dir(), &spec)?;
+    let took = segment.wait_next_hops(&[station, other], SOON)?;
+    eprintln!("resumed → both announce: {took:.1?}");
+    let report = burst(&segment.client, &Segment::targets(), 40, PATIENCE)?;
+    ensure!(report.failures.is_empty(), "{:?}", report.failures);
+    ensure!(report.answers.contains_key(&station.backend()), "{report:?}");
+    Ok(())
+}
+
+/// What is published can be made by somebody else, to the last bit.
+#[test]
+fn the_same_inputs_make_the_same_image() -> Result<()> {
+    let _turn = turn();
+    let image = Artefacts::find()?;
+    let lab = Lab::new("again")?;
+    let again = image.build_again(lab.dir())?;
+    assert_eq!(again.sums()?, image.sums()?);
+    Ok(())
+}
+
+/// Firmware that starts only what is signed does not start what is not.
+#[test]
+fn without_a_signature_secure_boot_refuses() -> Result<()> {
+    let _turn = turn();
+    let image = Artefacts::find()?;
+    let segment = Segment::build("secure", 1)?;
+    let dir = segment.lab.dir();
+    let mut spec = Spec::new("vm1", Firmware::SecureBoot);
+    spec.disk = Some(image.disk(&dir.join("vm1.qcow2"))?);
+    let machine = Machine::start(&segment.wire, dir, &spec)?;
+    machine.wait_console("the refusal", BOOT, |text| text.contains("Access Denied"))?;
+    Ok(())
 }
 
 /// Banner, status page, native XDP with enough queues.
@@ -209,14 +259,16 @@ fn an_update_that_fails_is_taken_back() -> Result<()> {
     let mut spec = Spec::new("vm1", Firmware::Uefi);
     spec.disk = Some(image.disk(&dir.join("vm1.qcow2"))?);
     spec.tap = Some(station.tap());
-    // The update is in memory while it is checked.
-    spec.memory_mib = 768;
     spec.credentials = credentials(&files(dir, station)?);
     spec.credentials
         .push(("ssh.authorized_keys.root".into(), std::fs::read(key.with_extension("pub"))?));
     let machine = Machine::start(&segment.wire, dir, &spec)?;
+    let took = segment.wait_next_hops(&[station], BOOT)?;
+    eprintln!("powered on → announces, by UEFI and alone: {took:.1?}");
     segment.wait_ssh(station, &key, BOOT)?;
     let ssh = |command: &str| segment.ssh(station, &key, command);
+    let watchdog = ssh("cd /sys/class/watchdog/watchdog0 && cat identity state")?;
+    ensure!(watchdog.contains("i6300ESB") && watchdog.contains("\nactive"), "{watchdog}");
     survives_kill(&segment, station, &ssh)?;
 
     let good = image.update(dir, "0.2.0", None)?;
@@ -241,16 +293,18 @@ fn an_update_that_fails_is_taken_back() -> Result<()> {
         "the one before stays: {blessed}"
     );
 
-    copy(&segment, station, &key, &broken)?;
+    // Straight into the boot partition, with no room in memory for it.
+    segment.copy(station, &key, &signature(&broken))?;
     let started = std::time::Instant::now();
-    ssh("sluice update /tmp/sluice-0.3.0-amd64.efi --reboot")?;
+    let update = "sluice update - --signature /tmp/sluice-0.3.0-amd64.efi.minisig --reboot";
+    segment.ssh_with(station, &key, update, &broken)?;
     machine.wait_console("two panics", BOOT, |text| text.matches("Kernel panic").count() >= 2)?;
     machine.wait_console("the third boot", BOOT, |text| ready_after(text, "Kernel panic"))?;
     eprintln!("update → two tries → the version before is ready: {:.1?}", started.elapsed());
     segment.wait_ssh(station, &key, BOOT)?;
     let list = ssh("sluice update --list")?;
-    // The system in both updates is this one, whatever the boot loader calls them.
-    for (version, state) in [(image.version(), "runs, good"), ("0.3.0", "no tries left")] {
+    // The system in both updates calls itself what this image does; the boot loader knows what it has started.
+    for (version, state) in [("0.2.0", "runs, good"), ("0.3.0", "no tries left")] {
         ensure!(list.lines().any(|line| line.contains(version) && line.contains(state)), "{list}");
     }
     segment.wait_next_hops(&[station], SOON)?;

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
 use super::stage::time;
-use crate::kube::api::Patch;
+use crate::kube::api::{Api, Patch};
 use crate::kube::bridge::{CLASS, Install, NAMESPACE};
 use crate::kube::cluster::resident;
 use crate::kube::services::{SERVICES, SOON, ingress, path, plain};
@@ -253,8 +253,11 @@ fn fake(index: u32) -> (Value, Value) {
 fn many(cluster: &Cluster, count: u32) -> Result<()> {
     // Backends must have a way, though nobody is there.
     cluster.appliance.namespace().ip(&["route", "add", "10.128.0.0/9", "via", "10.1.0.11"])?;
-    let mut watch = cluster.api().watch(&format!("{SERVICES}?resourceVersion=0"))?;
     let start = Instant::now();
+    let counter = {
+        let api = cluster.api();
+        std::thread::spawn(move || all_shown(&api, count as usize))
+    };
     let makers: Vec<_> = (0..MAKERS)
         .map(|maker| {
             let api = cluster.api();
@@ -271,18 +274,6 @@ fn many(cluster: &Cluster, count: u32) -> Result<()> {
             })
         })
         .collect();
-    let counter = std::thread::spawn(move || -> Result<Instant> {
-        let mut done = BTreeSet::new();
-        watch
-            .find(|event| {
-                let name = event.object.pointer("/metadata/name")?.as_str()?;
-                if name.starts_with("many-") && !ingress(&event.object).is_empty() {
-                    done.insert(name.to_owned());
-                }
-                (done.len() == count as usize).then_some(())
-            })
-            .map(|((), at)| at)
-    });
     for maker in makers {
         maker.join().map_err(|_| anyhow::anyhow!("a maker panicked"))??;
     }
@@ -304,6 +295,27 @@ fn many(cluster: &Cluster, count: u32) -> Result<()> {
     })?;
     println!("    last create to all routes in the router: {}", time(created.elapsed()));
     bridge_metrics(cluster)
+}
+
+/// When all of the services had an address. The API server ends a watch whose reader is slow; the next one begins with
+/// everything that is there.
+fn all_shown(api: &Api, count: usize) -> Result<Instant> {
+    let mut done = BTreeSet::new();
+    let deadline = Instant::now() + Duration::from_secs(600);
+    loop {
+        let shown = api.watch(&format!("{SERVICES}?resourceVersion=0"))?.find(|event| {
+            let name = event.object.pointer("/metadata/name")?.as_str()?;
+            if name.starts_with("many-") && !ingress(&event.object).is_empty() {
+                done.insert(name.to_owned());
+            }
+            (done.len() == count).then_some(())
+        });
+        match shown {
+            Ok(((), at)) => return Ok(at),
+            Err(error) if Instant::now() > deadline => return Err(error),
+            Err(_) => {}
+        }
+    }
 }
 
 /// API requests of each replica by kind, as it counts them itself.

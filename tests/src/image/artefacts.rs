@@ -7,6 +7,12 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::lab::run;
 
+/// The key and the certificate that OVMF's variables for tests trust; its password is in its name.
+const SNAKEOIL: &str = "/usr/share/ovmf/PkKek-1-snakeoil";
+
+/// Where the state partition begins, as the documentation has it.
+const STATE_AT: u32 = 269_484_032;
+
 /// The files of one image.
 #[derive(Clone, Debug)]
 pub struct Artefacts {
@@ -34,6 +40,35 @@ impl Artefacts {
         self.dir.join(format!("{}.{ending}", self.name))
     }
 
+    /// The sums over all files.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn sums(&self) -> Result<String> {
+        Ok(std::fs::read_to_string(self.file("SHA256SUMS"))?)
+    }
+
+    /// The same image once more, in this directory: from the recipe, the binary that is in the image, and the same packages.
+    ///
+    /// # Errors
+    /// When a tool fails.
+    pub fn build_again(&self, dir: &Path) -> Result<Self> {
+        let shell = |script: &str, arguments: &[&Path]| {
+            run(Command::new("sh").args(["-euc", script, "sh"]).args(arguments))
+        };
+        let unpack = "cd \"$1\"; cpio --quiet -i root.squashfs <\"$2\"; unsquashfs -q -n -d root root.squashfs usr/bin/sluice";
+        shell(unpack, &[dir, &std::fs::canonicalize(self.file("initrd"))?])?;
+        let image = dir.join("image");
+        std::fs::create_dir(&image)?;
+        shell("ln -s \"$1\"/packages-* \"$2\"", &[&cache(), &image])?;
+        let recipe = concat!(env!("CARGO_MANIFEST_DIR"), "/../vm-images/build");
+        let built = run(Command::new(recipe)
+            .arg(dir.join("root/usr/bin/sluice"))
+            .env("SLUICE_CACHE", dir)
+            .env("SLUICE_UPDATE_KEY", update_key()))?;
+        Ok(Self { dir: PathBuf::from(built.trim()), name: self.name.clone() })
+    }
+
     /// One of the files for the laboratory's guest: `initrd`, `modules`.
     pub fn lab(&self, name: &str) -> PathBuf {
         self.dir.join("lab").join(name)
@@ -52,6 +87,46 @@ impl Artefacts {
         run(Command::new("qemu-img")
             .args(["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b"])
             .arg(std::fs::canonicalize(self.file("qcow2"))?)
+            .arg(path))?;
+        Ok(path.to_owned())
+    }
+
+    /// A disk whose boot loader and system are signed for [`Firmware::SecureBoot`](super::Firmware::SecureBoot), as somebody
+    /// with a key of his own does it, and with this file of the configuration on its state partition.
+    ///
+    /// # Errors
+    /// When a tool fails.
+    pub fn signed_disk(&self, path: &Path, (name, content): (&str, &str)) -> Result<PathBuf> {
+        let raw = path.with_extension("raw");
+        run(Command::new("qemu-img")
+            .args(["convert", "-O", "raw"])
+            .arg(self.file("qcow2"))
+            .arg(&raw))?;
+        let key = path.with_extension("key");
+        run(Command::new("openssl")
+            .args(["pkey", "-in", &format!("{SNAKEOIL}.key"), "-passin", "pass:snakeoil", "-out"])
+            .arg(&key))?;
+        // The EFI system partition begins at the first mebibyte.
+        let partition = format!("{}@@1M", raw.display());
+        let system = format!("::/EFI/Linux/sluice_{}.efi", self.version());
+        for file in ["::/EFI/BOOT/BOOTX64.EFI", "::/EFI/systemd/systemd-bootx64.efi", &system] {
+            let signed = path.with_extension("efi");
+            run(Command::new("mcopy").args(["-n", "-o", "-i", &partition, file]).arg(&signed))?;
+            run(Command::new("sbsign")
+                .args(["--cert", &format!("{SNAKEOIL}.pem"), "--key"])
+                .arg(&key)
+                .arg("--output")
+                .args([&signed, &signed]))?;
+            run(Command::new("mcopy").args(["-o", "-i", &partition]).arg(&signed).arg(file))?;
+        }
+        let file = path.with_extension("state");
+        std::fs::write(&file, content)?;
+        run(Command::new("debugfs")
+            .args(["-w", "-R", &format!("write {} etc/{name}", file.display())])
+            .arg(format!("{}?offset={STATE_AT}", raw.display())))?;
+        run(Command::new("qemu-img")
+            .args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"])
+            .arg(&raw)
             .arg(path))?;
         Ok(path.to_owned())
     }
@@ -89,11 +164,9 @@ impl Artefacts {
             objcopy.arg("--update-section").arg(section(".cmdline", line.to_owned())?);
         }
         run(objcopy.arg(self.file("efi")).arg(&path))?;
-        let key = std::env::var_os("SLUICE_UPDATE_KEY")
-            .map_or_else(|| cache().join("update.key"), PathBuf::from);
         run(Command::new("minisign")
             .args(["-S", "-W", "-q", "-s"])
-            .arg(key)
+            .arg(update_key())
             .arg("-m")
             .arg(&path)
             .arg("-x")
@@ -117,6 +190,11 @@ pub fn seed(path: &Path, files: &[(&str, String)]) -> Result<PathBuf> {
         .arg(path)
         .arg(&content))?;
     Ok(path.to_owned())
+}
+
+/// Who signs updates for the image.
+fn update_key() -> PathBuf {
+    std::env::var_os("SLUICE_UPDATE_KEY").map_or_else(|| cache().join("update.key"), PathBuf::from)
 }
 
 fn directory() -> Option<PathBuf> {

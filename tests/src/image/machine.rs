@@ -20,6 +20,8 @@ pub enum Firmware {
     Bios,
     /// OVMF and systemd-boot.
     Uefi,
+    /// The same, and OVMF starts only what is signed with the key that its package brings along.
+    SecureBoot,
     /// QEMU itself: this kernel and this initramfs.
     Direct(PathBuf, PathBuf),
 }
@@ -43,7 +45,12 @@ pub struct Spec {
     pub tap: Option<(String, u8)>,
     /// Memory in MiB.
     pub memory_mib: u32,
+    /// It goes on where it was when it was saved; all the rest must be as it was then.
+    pub resumes: bool,
 }
+
+/// What the state of a saved machine is called on its disk.
+const SAVED: &str = "saved";
 
 /// How long the monitor may take to answer.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -60,11 +67,17 @@ impl Spec {
             fw_cfg: Vec::new(),
             tap: None,
             memory_mib: 512,
+            resumes: false,
         }
     }
 
     fn command(&self, dir: &Path) -> Result<Command> {
-        let board = if self.firmware == Firmware::Uefi { "q35" } else { "pc" };
+        let board = match self.firmware {
+            Firmware::Bios | Firmware::Direct(..) => "pc",
+            Firmware::Uefi => "q35",
+            // Nobody but the firmware writes its variables.
+            Firmware::SecureBoot => "q35,smm=on",
+        };
         let mut qemu = qemu(board, self.memory_mib, &console(dir, &self.name));
         qemu.args(["-device", "i6300esb"]).args([
             "-monitor",
@@ -76,18 +89,10 @@ impl Spec {
                 let line = "console=ttyS0,115200 quiet panic=10 systemd.gpt_auto=0";
                 kernel(&mut qemu, file, initrd, line);
             }
-            Firmware::Uefi => {
-                let variables = dir.join(format!("{}.vars", self.name));
-                std::fs::copy("/usr/share/OVMF/OVMF_VARS_4M.fd", &variables)
-                    .context("the firmware OVMF is missing")?;
-                qemu.args([
-                    "-drive",
-                    "if=pflash,unit=0,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd",
-                ])
-                .args([
-                    "-drive",
-                    &format!("if=pflash,unit=1,format=raw,file={}", variables.display()),
-                ]);
+            Firmware::Uefi => self.flash(&mut qemu, dir, "CODE_4M", "VARS_4M")?,
+            Firmware::SecureBoot => {
+                qemu.args(["-global", "driver=cfi.pflash01,property=secure,value=on"]);
+                self.flash(&mut qemu, dir, "CODE_4M.secboot", "VARS_4M.snakeoil")?;
             }
         }
         if let Some(disk) = &self.disk {
@@ -132,7 +137,21 @@ impl Spec {
                 ),
             ]);
         }
+        if self.resumes {
+            qemu.args(["-loadvm", SAVED]);
+        }
         Ok(qemu)
+    }
+
+    /// OVMF's code, and variables of this machine's own.
+    fn flash(&self, qemu: &mut Command, dir: &Path, code: &str, fresh: &str) -> Result<()> {
+        let ovmf = |name: &str| format!("/usr/share/OVMF/OVMF_{name}.fd");
+        let variables = dir.join(format!("{}.vars", self.name));
+        std::fs::copy(ovmf(fresh), &variables).context("the firmware OVMF is missing")?;
+        let code = format!("if=pflash,unit=0,format=raw,readonly=on,file={}", ovmf(code));
+        let variables = format!("if=pflash,unit=1,format=raw,file={}", variables.display());
+        qemu.args(["-drive", &code, "-drive", &variables]);
+        Ok(())
     }
 }
 
@@ -202,6 +221,14 @@ impl Machine {
         self.monitor("system_powerdown")
     }
 
+    /// Saves memory and devices on its disk, for a machine that [resumes](Spec::resumes). OVMF's variables cannot be saved.
+    ///
+    /// # Errors
+    /// When the monitor does not listen.
+    pub fn save(&self) -> Result<()> {
+        self.monitor(&format!("savevm {SAVED}"))
+    }
+
     /// Gives the monitor a command.
     ///
     /// # Errors
@@ -215,6 +242,14 @@ impl Machine {
         prompt(&mut stream).context("waiting for the monitor")?;
         stream.write_all(format!("{command}\n").as_bytes()).context("talking to the monitor")?;
         prompt(&mut stream).context("waiting for the monitor's answer")
+    }
+
+    /// Ends it at once, as when its host fails.
+    ///
+    /// # Errors
+    /// When QEMU does not end.
+    pub fn pull_the_plug(&self) -> Result<()> {
+        self.process.kill()
     }
 
     /// Waits until the machine has switched itself off.

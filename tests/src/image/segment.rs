@@ -4,9 +4,10 @@
 //! both families.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -16,7 +17,7 @@ use crate::lab::peers::{Kind, Router};
 use crate::lab::topology::{
     APPLIANCE_ASN, ROUTER, ROUTER_ASN, VIP, WEB_PORT, health, lay_client, router_config,
 };
-use crate::lab::{Lab, Link, Netns, Proc, backend, run, until};
+use crate::lab::{Lab, Link, Netns, Proc, backend, run_with, until};
 
 /// The place of one machine: its addresses, its tap device, its backend.
 #[derive(Clone, Copy, Debug)]
@@ -196,7 +197,23 @@ impl Segment {
     /// When it fails: what it said.
     pub fn ssh(&self, station: Station, key: &Path, command: &str) -> Result<String> {
         let host = format!("root@{}", station.v4());
-        self.by_ssh("ssh", key, &[host.as_ref(), command.as_ref()])
+        self.by_ssh("ssh", key, &[host.as_ref(), command.as_ref()], Stdio::null())
+    }
+
+    /// The same with a file as the command's standard input.
+    ///
+    /// # Errors
+    /// When it fails: what it said.
+    pub fn ssh_with(
+        &self,
+        station: Station,
+        key: &Path,
+        command: &str,
+        input: &Path,
+    ) -> Result<String> {
+        let host = format!("root@{}", station.v4());
+        let input = File::open(input)?.into();
+        self.by_ssh("ssh", key, &[host.as_ref(), command.as_ref()], input)
     }
 
     /// Copies a file into the memory of the machine, over SSH as well.
@@ -205,15 +222,15 @@ impl Segment {
     /// When it fails: what it said.
     pub fn copy(&self, station: Station, key: &Path, file: &Path) -> Result<()> {
         let place = format!("root@{}:/tmp/", station.v4());
-        self.by_ssh("scp", key, &[file.as_ref(), place.as_ref()]).map(drop)
+        self.by_ssh("scp", key, &[file.as_ref(), place.as_ref()], Stdio::null()).map(drop)
     }
 
-    fn by_ssh(&self, program: &str, key: &Path, words: &[&OsStr]) -> Result<String> {
+    fn by_ssh(&self, program: &str, key: &Path, words: &[&OsStr], input: Stdio) -> Result<String> {
         let known = format!("UserKnownHostsFile={}", key.with_extension("known").display());
         let mut command = Command::new(program);
         command.args(["-q", "-o", "StrictHostKeyChecking=accept-new", "-o", &known]);
         command.args(["-o", "ConnectTimeout=10", "-o", "BatchMode=yes", "-i"]).arg(key).args(words);
-        run(&mut self.router_ns.prepare(command))
+        run_with(&mut self.router_ns.prepare(command), input)
     }
 
     /// Waits until SSH lets us in.

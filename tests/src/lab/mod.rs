@@ -37,6 +37,6 @@ mod wait;
 mod xdp_pass;
 
 pub use netns::Netns;
-pub use process::{Proc, run, tool};
+pub use process::{Proc, run, run_with, tool};
 pub use root::{Lab, Link};
 pub use wait::{eventually, until};

@@ -21,9 +21,16 @@ use nix::unistd::Pid;
 /// # Errors
 /// When it cannot start or does not exit with 0: its command line and what it said.
 pub fn run(command: &mut Command) -> Result<String> {
+    run_with(command, Stdio::null())
+}
+
+/// The same with something to read.
+///
+/// # Errors
+/// Those of [`run`].
+pub fn run_with(command: &mut Command, input: Stdio) -> Result<String> {
     let shown = show(command);
-    let output =
-        command.stdin(Stdio::null()).output().with_context(|| format!("starting `{shown}`"))?;
+    let output = command.stdin(input).output().with_context(|| format!("starting `{shown}`"))?;
     if !output.status.success() {
         bail!(
             "`{shown}`: {}: {}{}",
