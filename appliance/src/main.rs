@@ -3,6 +3,7 @@
 //! Wiring only: no protocol logic lives here.
 
 mod cli;
+mod cloud_init;
 mod config;
 mod daemon;
 mod health;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         cli::Command::Welcome(args) => alone(welcome(args)),
         cli::Command::Wait(args) => alone(async { Ok(cli::wait::run(args).await?) }),
         cli::Command::Manual(args) => cli::manual::run(&args),
+        cli::Command::CloudInit(args) => cli::cloud_init::run(&args),
         cli::Command::Update(args) => cli::update::run(args),
         cli::Command::Client(command) => alone(cli::client::run(command)),
     };

@@ -41,6 +41,19 @@ fn files(dir: &Path, station: Station) -> Result<Vec<(&'static str, String)>> {
     ])
 }
 
+/// The same files, with network and name in cloud-init's words.
+fn in_cloud_inits_words(
+    station: Station,
+    mut files: Vec<(&'static str, String)>,
+) -> Vec<(&'static str, String)> {
+    files.retain(|(name, _)| !["lan.network", "hostname"].contains(name));
+    let user_data = format!("#cloud-config\nhostname: edge-vm{}\nusers: [default]\n", station.0);
+    files.push(("user-data", user_data));
+    files.push(("meta-data", "instance-id: lab\n".to_owned()));
+    files.push(("network-config", station.network_config()));
+    files
+}
+
 /// The same files as credentials in the SMBIOS tables.
 fn credentials(files: &[(&str, String)]) -> Vec<(String, Vec<u8>)> {
     let name = |file: &str| match file {
@@ -61,7 +74,7 @@ fn two_appliances_boot_announce_balance_and_leave() -> Result<()> {
 
     let mut bios = Spec::new("vm1", Firmware::Bios);
     bios.disk = Some(image.disk(&dir.join("vm1.qcow2"))?);
-    bios.seed = Some(seed(&dir.join("vm1.iso"), &files(dir, first)?)?);
+    bios.seed = Some(seed(&dir.join("vm1.iso"), &in_cloud_inits_words(first, files(dir, first)?))?);
     bios.tap = Some(first.tap());
     let mut uefi = Spec::new("vm2", Firmware::SecureBoot);
     // One file from the state partition, one as a credential from the one place, the rest from the other.

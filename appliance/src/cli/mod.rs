@@ -4,6 +4,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
 pub(crate) mod client;
+pub(crate) mod cloud_init;
 pub(crate) mod manual;
 mod request;
 mod table;
@@ -64,6 +65,9 @@ pub(crate) enum Command {
     /// Write the manual pages, for packages
     #[command(hide = true)]
     Manual(manual::ManualArgs),
+    /// Turn cloud-init's files into the image's own
+    #[command(hide = true)]
+    CloudInit(cloud_init::CloudInitArgs),
     /// Ask a running appliance
     #[command(flatten)]
     Client(client::ClientCommand),

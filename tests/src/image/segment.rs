@@ -63,6 +63,20 @@ impl Station {
         )
     }
 
+    /// The same in cloud-init's words, as Proxmox writes them.
+    pub fn network_config(self) -> String {
+        let (_, last) = self.tap();
+        format!(
+            "version: 1\nconfig:\n  - type: physical\n    name: eth0\n    mac_address: '02:51:0C:E0:00:{last:02X}'\n    subnets:\n\
+             \x20   - type: static\n      address: '{}'\n      netmask: '255.255.255.0'\n      gateway: '{}'\n\
+             \x20   - type: static6\n      address: '{}/64'\n      gateway: '{}'\n",
+            self.v4(),
+            ROUTER.0,
+            self.v6(),
+            ROUTER.1
+        )
+    }
+
     /// Its configuration: one service with its own backend, sessions with the router, the API for whoever has the token.
     pub fn config(self) -> String {
         let (v4, v6) = self.backend_addresses();
