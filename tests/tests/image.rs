@@ -24,6 +24,12 @@ fn turn() -> MutexGuard<'static, ()> {
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The turn, the image, and a segment for so many machines, which goes first.
+fn stage(lab: &str, machines: u8) -> Result<(MutexGuard<'static, ()>, Artefacts, Segment)> {
+    let turn = turn();
+    Ok((turn, Artefacts::find()?, Segment::build(lab, machines)?))
+}
+
 /// What every appliance of these tests is given, whatever the way.
 fn files(dir: &Path, station: Station) -> Result<Vec<(&'static str, String)>> {
     let name = format!("vm{}", station.0);
@@ -66,9 +72,7 @@ fn credentials(files: &[(&str, String)]) -> Vec<(String, Vec<u8>)> {
 /// One boots from BIOS with a CIDATA disk, the other by Secure Boot with credentials; both on one segment.
 #[test]
 fn two_appliances_boot_announce_balance_and_leave() -> Result<()> {
-    let _turn = turn();
-    let image = Artefacts::find()?;
-    let segment = Segment::build("image", 2)?;
+    let (_turn, image, segment) = stage("image", 2)?;
     let dir = segment.lab.dir();
     let (first, second) = (Station(1), Station(2));
 
@@ -148,9 +152,7 @@ fn the_same_inputs_make_the_same_image() -> Result<()> {
 /// Firmware that starts only what is signed does not start what is not.
 #[test]
 fn without_a_signature_secure_boot_refuses() -> Result<()> {
-    let _turn = turn();
-    let image = Artefacts::find()?;
-    let segment = Segment::build("secure", 1)?;
+    let (_turn, image, segment) = stage("secure", 1)?;
     let dir = segment.lab.dir();
     let mut spec = Spec::new("vm1", Firmware::SecureBoot);
     spec.disk = Some(image.disk(&dir.join("vm1.qcow2"))?);
@@ -206,9 +208,7 @@ fn leaves_in_order(segment: &Segment, machine: &Machine, other: Station) -> Resu
 /// No disk, no configuration: DHCP, and a page that says what to do.
 #[test]
 fn without_a_configuration_a_page_says_what_to_do() -> Result<()> {
-    let _turn = turn();
-    let image = Artefacts::find()?;
-    let segment = Segment::build("welcome", 1)?;
+    let (_turn, image, segment) = stage("welcome", 1)?;
     let dir = segment.lab.dir();
     let _dhcp = dhcp(&segment, dir)?;
     let mut spec = Spec::new("vm1", Firmware::Direct(image.file("vmlinuz"), image.file("initrd")));
@@ -263,9 +263,7 @@ fn dhcp(segment: &Segment, dir: &Path) -> Result<sluice_tests::lab::Proc> {
 /// A good update stays; a broken one is tried twice and given up; what is on the state partition survives both.
 #[test]
 fn an_update_that_fails_is_taken_back() -> Result<()> {
-    let _turn = turn();
-    let image = Artefacts::find()?;
-    let segment = Segment::build("update", 1)?;
+    let (_turn, image, segment) = stage("update", 1)?;
     let dir = segment.lab.dir();
     let station = Station(1);
     let key = ssh_key(dir)?;

@@ -114,7 +114,7 @@ impl DataPlane {
     fn update(&mut self, path: &std::path::Path) -> Result<(), String> {
         let link = FdLink::from(PinnedLink::from_pin(path).map_err(|e| e.to_string())?);
         let link = XdpLink::try_from(link).map_err(|e| e.to_string())?;
-        let program = program(&mut self.bpf).ok_or(names::PROGRAM)?;
+        let program = program(&mut self.bpf, names::PROGRAM).ok_or(names::PROGRAM)?;
         let id = program.attach_to_link(link).map_err(|e| e.to_string())?;
         // Closing our handle leaves the pin in charge.
         drop(program.take_link(id).map_err(|e| e.to_string())?);
@@ -148,7 +148,8 @@ impl DataPlane {
             AttachMode::Native => XdpMode::Driver,
             AttachMode::Generic => XdpMode::Skb,
         };
-        let program = program(&mut self.bpf).ok_or_else(|| kernel(ProgramError::NotLoaded))?;
+        let program = program(&mut self.bpf, names::PROGRAM)
+            .ok_or_else(|| kernel(ProgramError::NotLoaded))?;
         let id = program.attach_to_if_index(link_index, xdp_mode).map_err(kernel)?;
         let link = program.take_link(id).map_err(kernel)?;
         // aya falls back to netlink where the kernel has no links for XDP (before 5.9); dropped, it detaches.

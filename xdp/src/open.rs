@@ -197,7 +197,7 @@ fn load(pin_dir: &Path, sizes: &Sizes) -> Result<Ebpf, OpenError> {
         .load(OBJECT)
         .map_err(|error| OpenError::Object(Box::new(error)))?;
     verify::all(&mut bpf)?;
-    let program = program(&mut bpf).ok_or(OpenError::Incomplete(names::PROGRAM))?;
+    let program = program(&mut bpf, names::PROGRAM).ok_or(OpenError::Incomplete(names::PROGRAM))?;
     let path = pin_dir.join(names::PROGRAM);
     pins::unpin(&path)?;
     program
@@ -206,7 +206,7 @@ fn load(pin_dir: &Path, sizes: &Sizes) -> Result<Ebpf, OpenError> {
     Ok(bpf)
 }
 
-/// The one program of the object.
-pub(crate) fn program(bpf: &mut Ebpf) -> Option<&mut Xdp> {
-    bpf.program_mut(names::PROGRAM)?.try_into().ok()
+/// One of the object's programs.
+pub(crate) fn program<'a>(bpf: &'a mut Ebpf, name: &str) -> Option<&'a mut Xdp> {
+    bpf.program_mut(name)?.try_into().ok()
 }

@@ -29,9 +29,10 @@ impl Sizes {
     pub(crate) fn choose(options: &Options, adopted: bool) -> Result<Self, OpenError> {
         let cpus = aya::util::nr_cpus().map_err(|(_, error)| OpenError::Cpus(error))?;
         let cpus = u32::try_from(cpus).unwrap_or(u32::MAX);
+        let wanted = options.max_flows.map(|flows| flows.max(limits::MIN_MAX_FLOWS));
         if !adopted {
-            return Ok(match options.max_flows {
-                Some(flows) => Self::of(flows.max(limits::MIN_MAX_FLOWS), cpus),
+            return Ok(match wanted {
+                Some(flows) => Self::of(flows, cpus),
                 // Where the memory's size is not told, the machine is none of the small ones.
                 None => sysinfo().map_or(Self::of(limits::DEFAULT_MAX_FLOWS, cpus), |system| {
                     Self::fitting(system.ram_total(), cpus)
@@ -42,8 +43,8 @@ impl Sizes {
             MapInfo::from_pin(options.pin_dir.join(name)).map_or(0, |info| info.max_entries())
         };
         let (pinned_flows, cache) = (entries(names::FLOWS), entries(names::CACHE_V4));
-        if let Some(wanted) = options.max_flows
-            && pinned_flows != wanted.max(limits::MIN_MAX_FLOWS)
+        if let Some(wanted) = wanted
+            && pinned_flows != wanted
         {
             tracing::warn!(
                 wanted,

@@ -2,10 +2,10 @@
 
 use aya::Ebpf;
 use aya::maps::{MapError, ProgramArray};
-use aya::programs::Xdp;
 use sluice_xdp_abi::names;
 
 use crate::error::{MapFailure, OpenError};
+use crate::open::program;
 
 const SUCCESSORS: [(&str, u32); 2] = [
     (names::TRANSLATOR, names::TRANSLATOR_PLACE),
@@ -19,10 +19,7 @@ pub(crate) fn install(bpf: &mut Ebpf) -> Result<(), OpenError> {
     let mut successors = ProgramArray::try_from(map).map_err(failed)?;
     for (name, place) in SUCCESSORS {
         let incomplete = || OpenError::Incomplete(name);
-        let program: &mut Xdp = bpf
-            .program_mut(name)
-            .and_then(|program| program.try_into().ok())
-            .ok_or_else(incomplete)?;
+        let program = program(bpf, name).ok_or_else(incomplete)?;
         let refused = |source| OpenError::Program { name, source: Box::new(source) };
         let fd = program.fd().map_err(refused)?.try_clone().map_err(|_| incomplete())?;
         successors.set(place, &fd, 0).map_err(failed)?;

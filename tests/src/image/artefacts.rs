@@ -84,11 +84,7 @@ impl Artefacts {
     /// # Errors
     /// When it cannot be made.
     pub fn disk(&self, path: &Path) -> Result<PathBuf> {
-        run(Command::new("qemu-img")
-            .args(["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b"])
-            .arg(std::fs::canonicalize(self.file("qcow2"))?)
-            .arg(path))?;
-        Ok(path.to_owned())
+        overlay("qcow2", &std::fs::canonicalize(self.file("qcow2"))?, path)
     }
 
     /// A disk whose boot loader and system are signed for [`Firmware::SecureBoot`](super::Firmware::SecureBoot), as somebody
@@ -124,11 +120,7 @@ impl Artefacts {
         run(Command::new("debugfs")
             .args(["-w", "-R", &format!("write {} etc/{name}", file.display())])
             .arg(format!("{}?offset={STATE_AT}", raw.display())))?;
-        run(Command::new("qemu-img")
-            .args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"])
-            .arg(&raw)
-            .arg(path))?;
-        Ok(path.to_owned())
+        overlay("raw", &raw, path)
     }
 
     /// An update as somebody else would have built it: this system, called another version by the boot loader and perhaps
@@ -189,6 +181,14 @@ pub fn seed(path: &Path, files: &[(&str, String)]) -> Result<PathBuf> {
         .args(["-as", "mkisofs", "-quiet", "-V", "CIDATA", "-J", "-r", "-o"])
         .arg(path)
         .arg(&content))?;
+    Ok(path.to_owned())
+}
+
+/// A disk that keeps what differs from another one of this format.
+fn overlay(format: &str, below: &Path, path: &Path) -> Result<PathBuf> {
+    run(Command::new("qemu-img")
+        .args(["create", "-q", "-f", "qcow2", "-F", format, "-b"])
+        .args([below, path]))?;
     Ok(path.to_owned())
 }
 

@@ -12,6 +12,7 @@ use std::fs;
 use std::io;
 use std::net::IpAddr;
 use std::path::Path;
+use values::Words;
 
 /// One card and how it is to be used.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,6 +29,21 @@ struct Link {
     routes: Vec<Route>,
     dns: Vec<IpAddr>,
     domains: Vec<String>,
+}
+
+// === impl Link ===
+
+impl Link {
+    /// Adds name servers, and domains to look names up in.
+    fn resolve(&mut self, servers: &Words, domains: &Words) -> Result<(), Mistake> {
+        for server in servers.iter() {
+            self.dns.push(values::address(server)?);
+        }
+        for name in domains.iter() {
+            self.domains.push(values::domain(name)?);
+        }
+        Ok(())
+    }
 }
 
 /// A static route; without a destination the default one.

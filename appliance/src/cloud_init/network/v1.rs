@@ -1,6 +1,6 @@
 //! Version 1 of the format: a list of cards and name servers. Proxmox writes it.
 
-use super::values::{Mask, Words, address, card, domain, mac, with_prefix};
+use super::values::{Mask, Words, address, card, mac, with_prefix};
 use super::{Link, Route};
 use crate::cloud_init::{Mistake, read};
 use serde::Deserialize;
@@ -51,38 +51,29 @@ struct Hop {
 
 pub(super) fn links(body: Value) -> Result<Vec<Link>, Mistake> {
     let Document { config } = read(body)?;
-    let (mut links, mut servers, mut domains) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut links, mut everywhere) = (Vec::new(), Link::default());
     for item in &config {
         match item.kind.as_str() {
             "physical" => links.push(link(item)?),
-            "nameserver" => {
-                for server in item.address.iter() {
-                    servers.push(address(server)?);
-                }
-                for name in item.search.iter() {
-                    domains.push(domain(name)?);
-                }
-            }
+            "nameserver" => everywhere.resolve(&item.address, &item.search)?,
             other => return Err(Mistake::Kind(other.to_owned())),
         }
     }
     // Name servers belong to nobody in this format, and to a card in networkd's.
     for link in &mut links {
-        link.dns.extend(&servers);
-        link.domains.extend(domains.iter().cloned());
+        link.dns.extend(&everywhere.dns);
+        link.domains.extend(everywhere.domains.iter().cloned());
     }
     Ok(links)
 }
 
 fn link(item: &Item) -> Result<Link, Mistake> {
     let mut link = Link { mtu: item.mtu, ..Link::default() };
+    let name = item.name.as_deref().map(card).transpose()?;
     // A card's name is what it would be called elsewhere: where the address is known, that says which one it is.
     match &item.mac_address {
         Some(text) => link.mac = Some(mac(text)?),
-        None => link.name = Some(card(item.name.as_deref().unwrap_or_default())?),
-    }
-    if let Some(name) = &item.name {
-        card(name)?;
+        None => link.name = Some(name.map_or_else(|| card(""), Ok)?),
     }
     for subnet in item.subnets.iter().flatten() {
         add(&mut link, subnet)?;
@@ -112,11 +103,5 @@ fn add(link: &mut Link, subnet: &Subnet) -> Result<(), Mistake> {
         let to = Some(with_prefix(&hop.network, hop.netmask.as_ref())?);
         link.routes.push(Route { to, via: address(&hop.gateway)?, metric: hop.metric });
     }
-    for server in subnet.dns_nameservers.iter() {
-        link.dns.push(address(server)?);
-    }
-    for name in subnet.dns_search.iter() {
-        link.domains.push(domain(name)?);
-    }
-    Ok(())
+    link.resolve(&subnet.dns_nameservers, &subnet.dns_search)
 }

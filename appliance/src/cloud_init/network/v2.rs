@@ -1,6 +1,6 @@
 //! Version 2 of the format: netplan's, of which only cards are understood.
 
-use super::values::{Words, address, card, domain, flag, mac, with_prefix};
+use super::values::{Words, address, card, flag, mac, with_prefix};
 use super::{Link, Route};
 use crate::cloud_init::{Mistake, read};
 use serde::Deserialize;
@@ -89,12 +89,7 @@ fn link(name: &str, ethernet: &Ethernet) -> Result<Link, Mistake> {
         link.routes.push(Route { to, via: address(&hop.via)?, metric: hop.metric });
     }
     if let Some(servers) = &ethernet.nameservers {
-        for server in servers.addresses.iter() {
-            link.dns.push(address(server)?);
-        }
-        for name in servers.search.iter() {
-            link.domains.push(domain(name)?);
-        }
+        link.resolve(&servers.addresses, &servers.search)?;
     }
     Ok(link)
 }
