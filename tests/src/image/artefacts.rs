@@ -66,7 +66,9 @@ impl Artefacts {
             .arg(dir.join("root/usr/bin/sluice"))
             .env("SLUICE_CACHE", dir)
             .env("SLUICE_UPDATE_KEY", update_key()))?;
-        Ok(Self { dir: PathBuf::from(built.trim()), name: self.name.clone() })
+        let dir = PathBuf::from(built.trim());
+        ensure!(dir.is_dir(), "vm-images/build gave no directory but {built:?}");
+        Ok(Self { dir, name: self.name.clone() })
     }
 
     /// One of the files for the laboratory's guest: `initrd`, `modules`.
