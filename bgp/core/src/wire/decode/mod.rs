@@ -54,19 +54,25 @@ fn notification(body: &[u8]) -> Result<Notification, DecodeError> {
     }
 }
 
-/// Longer ones carry filters (RFC 5291), which nobody sends without our capability.
+/// Longer ones carry filters (RFC 5291), which we do not have: a peer that sends them without our capability wants its
+/// routes all the same. RFC 7313 §5 makes a wrong length an error of the markers only.
 fn route_refresh(frame: &Frame) -> Result<RouteRefresh, DecodeError> {
-    match *frame.body() {
-        [afi_high, afi_low, subtype, safi] => Ok(RouteRefresh {
-            family: Family { afi: u16::from_be_bytes([afi_high, afi_low]), safi },
-            subtype: RefreshSubtype::from_code(subtype),
-        }),
-        // RFC 7313 §5: the data is the complete message.
-        _ => Err(error(
-            code::ROUTE_REFRESH,
-            1,
-            &frame.to_message(),
-            "the ROUTE-REFRESH does not have 23 octets",
-        )),
+    let wrong_length = |reason| {
+        // The data is the complete message.
+        error(code::ROUTE_REFRESH, 1, &frame.to_message(), reason)
+    };
+    let Some((&[afi_high, afi_low, subtype, safi], filters)) = frame.body().split_first_chunk()
+    else {
+        // Framing refuses these.
+        return Err(wrong_length("the ROUTE-REFRESH is too short"));
+    };
+    let subtype = RefreshSubtype::from_code(subtype);
+    let is_marker = matches!(subtype, RefreshSubtype::Begin | RefreshSubtype::End);
+    if is_marker && !filters.is_empty() {
+        return Err(wrong_length("the marker of a refresh does not have 23 octets"));
     }
+    Ok(RouteRefresh {
+        family: Family { afi: u16::from_be_bytes([afi_high, afi_low]), safi },
+        subtype,
+    })
 }
