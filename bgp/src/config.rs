@@ -50,6 +50,8 @@ pub struct PeerConfig {
 pub struct Tuning {
     /// How long a new connection may stay without an OPEN (RFC 4271 §8.2.2 suggests 4 minutes).
     pub open_hold: Duration,
+    /// How long after a session came up another connection of the peer is no restart of it.
+    pub simultaneous_open: Duration,
     /// How long a peer may take nothing of what we write (RFC 9687), at least twice the hold time.
     pub send_hold: Duration,
     /// How long the last messages of a connection may take to get out: after that it is closed whatever was sent.
@@ -62,6 +64,7 @@ impl Default for Tuning {
     fn default() -> Self {
         Self {
             open_hold: fsm::OPEN_HOLD_DEFAULT,
+            simultaneous_open: fsm::SIMULTANEOUS_OPEN_DEFAULT,
             send_hold: fsm::SEND_HOLD_DEFAULT,
             linger: Duration::from_secs(1),
         }
@@ -100,6 +103,7 @@ impl SpeakerConfig {
         config.hold_time = peer.fsm_hold_time()?;
         config.connect_retry = peer.connect_retry;
         config.open_hold = tuning.open_hold;
+        config.simultaneous_open = tuning.simultaneous_open;
         config.send_hold = tuning.send_hold;
         config.restart_time_s =
             u16::try_from(self.graceful_restart.as_secs()).ok().filter(|secs| *secs > 0);

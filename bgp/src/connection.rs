@@ -1,7 +1,7 @@
 //! One TCP connection: bytes in both directions, bounded, without ever waiting.
 
 use crate::next_hop::NextHops;
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, BufMut, BytesMut};
 use sluice_bgp_core::fsm::Writes;
 use sluice_bgp_core::wire::{Codec, DecodeError, Frame, Message};
 use std::io;
@@ -10,8 +10,11 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 
-/// Octets read at once, then other events have their turn.
-const READ_CHUNK: usize = 64 * 1024;
+/// Octets read in one turn, then others have theirs: four of the longest messages, with 16,000 prefixes at most, which
+/// is a few milliseconds.
+const READ_CHUNK: usize = 16 * 1024;
+/// Messages taken in one turn, for they may be short.
+const READ_MESSAGES: u32 = 128;
 /// A larger buffer is given back once it is written: whole tables are rare, peers are there all the time.
 const IDLE_CAPACITY: usize = 64 * 1024;
 /// Octets of a peer that we discard at the end of a connection while it takes our last words.
@@ -25,8 +28,37 @@ pub(crate) struct Connection {
     pub(crate) codec: Codec,
     incoming: BytesMut,
     pub(crate) outgoing: BytesMut,
+    turn: Turn,
     /// What the state machine was last told of our writes.
     blocked: bool,
+}
+
+/// What one turn has taken of a connection.
+#[derive(Debug, Default)]
+struct Turn {
+    messages: u32,
+    /// The socket was read.
+    filled: bool,
+    /// Why nothing more will come.
+    end: Option<End>,
+    /// It was over before the messages were.
+    cut_short: bool,
+}
+
+#[derive(Debug)]
+enum End {
+    Closed,
+    Broken(io::Error),
+}
+
+/// The next thing that a connection brings.
+pub(crate) enum Incoming {
+    /// A message.
+    Message(Message),
+    /// Nothing more in this turn.
+    Nothing,
+    /// Nothing more at all, and why.
+    End(String),
 }
 
 // === impl Connection ===
@@ -40,6 +72,7 @@ impl Connection {
             codec: Codec::default(),
             incoming: BytesMut::new(),
             outgoing: BytesMut::new(),
+            turn: Turn::default(),
             blocked: false,
         }
     }
@@ -58,28 +91,58 @@ impl Connection {
         self.stream.writable().await
     }
 
-    /// Reads what is there, up to a bound. `Ok(false)` at the end of the stream.
-    pub(crate) fn fill(&mut self) -> io::Result<bool> {
+    /// Begins a turn of [`Connection::next`].
+    pub(crate) fn begin_turn(&mut self) {
+        self.turn = Turn::default();
+    }
+
+    /// Whether the last turn left messages behind that need no further reading.
+    pub(crate) fn has_unread(&self) -> bool {
+        self.turn.cut_short
+    }
+
+    /// The next message: of what was read before, then of what the socket has, as far as the turn goes. An error is bytes
+    /// that are no message.
+    pub(crate) fn next(&mut self) -> Result<Incoming, DecodeError> {
+        if self.turn.messages == READ_MESSAGES {
+            self.turn.cut_short = true;
+            return Ok(Incoming::Nothing);
+        }
+        loop {
+            if let Some(frame) = Frame::split(&mut self.incoming)? {
+                self.turn.messages += 1;
+                return self.codec.decode(&frame).map(Incoming::Message);
+            }
+            if self.turn.filled {
+                return Ok(self.end());
+            }
+            self.fill();
+        }
+    }
+
+    fn end(&self) -> Incoming {
+        let in_the_middle = !self.incoming.is_empty();
+        match &self.turn.end {
+            None => Incoming::Nothing,
+            Some(End::Closed) if in_the_middle => Incoming::End(
+                "the peer closed the connection in the middle of a message".to_owned(),
+            ),
+            Some(End::Closed) => Incoming::End("the peer closed the connection".to_owned()),
+            Some(End::Broken(error)) => Incoming::End(broken(error)),
+        }
+    }
+
+    /// Reads what is there, up to a bound.
+    fn fill(&mut self) {
+        self.turn.filled = true;
         self.incoming.reserve(READ_CHUNK);
-        match self.stream.try_read_buf(&mut self.incoming) {
-            Ok(0) => Ok(false),
-            Ok(_) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(true),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// The next message of what was read.
-    pub(crate) fn next_message(&mut self) -> Result<Option<Message>, DecodeError> {
-        match Frame::split(&mut self.incoming)? {
-            Some(frame) => self.codec.decode(&frame).map(Some),
-            None => Ok(None),
-        }
-    }
-
-    /// Whether a message was cut off by the end of the stream.
-    pub(crate) fn has_partial_message(&self) -> bool {
-        !self.incoming.is_empty()
+        let mut room = (&mut self.incoming).limit(READ_CHUNK);
+        self.turn.end = match self.stream.try_read_buf(&mut room) {
+            Ok(0) => Some(End::Closed),
+            Ok(_) => None,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            Err(error) => Some(End::Broken(error)),
+        };
     }
 
     /// Writes what the kernel takes. Returns what the send hold timer needs to know, if it has changed.
@@ -130,4 +193,8 @@ impl Connection {
             Err(_) => tracing::debug!("the peer did not take our last words in time"),
         }
     }
+}
+
+pub(crate) fn broken(error: &io::Error) -> String {
+    format!("the connection broke: {error}")
 }

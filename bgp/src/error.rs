@@ -52,6 +52,9 @@ pub enum StartError {
     /// All that is wrong with the configuration.
     #[error("{}", list(.0))]
     Config(Vec<ConfigProblem>),
+    /// No thread for the sessions.
+    #[error("cannot start the thread that BGP sessions run on")]
+    Thread(#[source] io::Error),
     /// An address to listen on cannot be had.
     #[error("cannot listen for BGP on {address}: {}", hint(.source, .address))]
     Listen {
@@ -78,14 +81,26 @@ pub enum ConfigureError {
     },
 }
 
+/// An address that cannot be listened on, at whatever time that shows.
+#[derive(Debug)]
+pub(crate) struct ListenError {
+    pub(crate) address: SocketAddr,
+    pub(crate) source: io::Error,
+}
+
+// === impl StartError ===
+
+impl From<ListenError> for StartError {
+    fn from(ListenError { address, source }: ListenError) -> Self {
+        Self::Listen { address, source }
+    }
+}
+
 // === impl ConfigureError ===
 
-impl From<StartError> for ConfigureError {
-    fn from(error: StartError) -> Self {
-        match error {
-            StartError::Config(problems) => Self::Config(problems),
-            StartError::Listen { address, source } => Self::Listen { address, source },
-        }
+impl From<ListenError> for ConfigureError {
+    fn from(ListenError { address, source }: ListenError) -> Self {
+        Self::Listen { address, source }
     }
 }
 

@@ -1,18 +1,20 @@
 //! Accepts connections and hands them to their peer's task; strangers are closed at once.
 
+use crate::log_limit::LogLimit;
 use crate::peer::Command;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 
-/// Strangers whose first connection is logged; further ones are only counted.
-const LOGGED_MAX: usize = 1024;
 /// How long to wait when the process is out of file descriptors: accepting fails until one is closed.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// Connections accepted before sessions have their turn. A stranger's costs some ten microseconds.
+const TURN: u32 = 16;
 
 /// Who may connect from where.
 pub(crate) type Routing = Arc<BTreeMap<IpAddr, Route>>;
@@ -37,19 +39,29 @@ pub(crate) struct Listener {
 impl Listener {
     /// Until dropped.
     pub(crate) async fn run(self) {
-        let mut logged = BTreeSet::new();
+        let (mut refusals, mut failures) = (LogLimit::default(), LogLimit::default());
+        let mut turn = 0;
         loop {
             match self.socket.accept().await {
-                Ok((stream, from)) => self.hand_over(stream, from.ip().to_canonical(), &mut logged),
+                Ok((stream, from)) => {
+                    self.hand_over(stream, from.ip().to_canonical(), &mut refusals)
+                }
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept a BGP connection");
+                    if let Some(left_out) = failures.pass(Instant::now()) {
+                        tracing::warn!(%error, left_out, "cannot accept a BGP connection");
+                    }
                     tokio::time::sleep(ACCEPT_RETRY).await;
                 }
+            }
+            turn += 1;
+            if turn == TURN {
+                turn = 0;
+                tokio::task::yield_now().await;
             }
         }
     }
 
-    fn hand_over(&self, stream: TcpStream, from: IpAddr, logged: &mut BTreeSet<IpAddr>) {
+    fn hand_over(&self, stream: TcpStream, from: IpAddr, refusals: &mut LogLimit) {
         let route = self.routing.borrow().get(&from).cloned();
         let refusal = match &route {
             None => Some("it is not a configured peer"),
@@ -64,8 +76,8 @@ impl Listener {
         };
         if let Some(why) = refusal {
             self.refused.fetch_add(1, Ordering::Relaxed);
-            if logged.len() < LOGGED_MAX && logged.insert(from) {
-                tracing::warn!(%from, why, "BGP connection refused; further ones from there are only counted");
+            if let Some(left_out) = refusals.pass(Instant::now()) {
+                tracing::warn!(%from, why, left_out, "BGP connection refused");
             }
         }
     }

@@ -2,9 +2,10 @@
 
 use crate::config::{PeerConfig, SpeakerConfig, Tuning};
 use crate::dial;
-use crate::error::{ConfigureError, StartError};
+use crate::error::{ConfigureError, ListenError, StartError};
 use crate::listener::{Listener, Route, Routing};
 use crate::peer::{Command, PeerTask, Stop};
+use crate::runtime::{AbortOnDrop, Sessions};
 use crate::status::{Board, PeerStatus, StatusWriter};
 use ipnet::IpNet;
 use sluice_bgp_core::rib::Announced;
@@ -18,18 +19,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
 
 /// Commands that may wait for a peer's task; it takes them at once.
 const COMMAND_QUEUE: usize = 8;
 
-/// Handle to the speaker's tasks. Dropping it closes all sockets without a word, as a crash would: peers with graceful
+/// Handle to the speaker's tasks, which run on a thread of their own. Dropping it closes all sockets without a word, as a crash would: peers with graceful
 /// restart keep our routes.
 pub struct Speaker {
     inner: Mutex<Inner>,
     routes: watch::Sender<Arc<Announced>>,
     board: Board,
     refused: Arc<AtomicU64>,
+    /// Last, so that everything on it has been told to end.
+    sessions: Sessions,
 }
 
 struct Inner {
@@ -50,26 +52,6 @@ struct PeerHandle {
     commands: mpsc::Sender<Command>,
     /// Ends the task when dropped.
     _task: AbortOnDrop,
-}
-
-/// A task that does not outlive its handle.
-struct AbortOnDrop(JoinHandle<()>);
-
-// === impl AbortOnDrop ===
-
-impl AbortOnDrop {
-    /// Ends the task; its sockets are closed afterwards.
-    async fn end(mut self) {
-        self.0.abort();
-        // The error says that it was aborted.
-        drop((&mut self.0).await);
-    }
-}
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 // === impl Speaker ===
@@ -96,7 +78,8 @@ impl Speaker {
         if !problems.is_empty() {
             return Err(StartError::Config(problems));
         }
-        let sockets = bind_all(&config.listen)?;
+        let sessions = Sessions::start().map_err(StartError::Thread)?;
+        let sockets = bind_all(&sessions, &config.listen)?;
         let inner = Inner {
             config: SpeakerConfig { listen: Vec::new(), peers: Vec::new(), ..config.clone() },
             tuning,
@@ -109,6 +92,7 @@ impl Speaker {
             routes: watch::Sender::new(Arc::new(normalised(initial))),
             board: watch::Sender::new(Vec::new()),
             refused: Arc::default(),
+            sessions,
         };
         let mut inner = speaker.inner.lock().await;
         speaker.apply(&mut inner, config, sockets, restarted).await;
@@ -221,14 +205,12 @@ impl Speaker {
         fsm.restarted = restarted;
         fsm.seed = seed();
         let (commands, receiver) = mpsc::channel(COMMAND_QUEUE);
-        let status = StatusWriter::new(self.board.clone(), peer.address);
+        let line = PeerStatus::new(peer.address, peer.asn);
+        let status = StatusWriter::new(self.board.clone(), line);
         let routes = self.routes.subscribe();
         let task = PeerTask::new(peer.clone(), fsm, inner.tuning, receiver, routes, status);
-        let handle = PeerHandle {
-            config: peer.clone(),
-            commands,
-            _task: AbortOnDrop(tokio::spawn(task.run())),
-        };
+        let handle =
+            PeerHandle { config: peer.clone(), commands, _task: self.sessions.spawn(task.run()) };
         inner.peers.insert(peer.address, handle);
     }
 
@@ -236,7 +218,7 @@ impl Speaker {
         let local = socket.local_addr().unwrap_or(address);
         let listener =
             Listener { socket, routing: inner.routing.subscribe(), refused: self.refused.clone() };
-        let task = AbortOnDrop(tokio::spawn(listener.run()));
+        let task = self.sessions.spawn(listener.run());
         inner.listeners.insert(address, ListenerTask { local, task });
     }
 }
@@ -250,22 +232,20 @@ impl Inner {
         &mut self,
         speaker: &Speaker,
         wanted: &[SocketAddr],
-    ) -> Result<Vec<(SocketAddr, TcpListener)>, StartError> {
+    ) -> Result<Vec<(SocketAddr, TcpListener)>, ListenError> {
         let missing: Vec<_> =
             wanted.iter().copied().filter(|a| !self.listeners.contains_key(a)).collect();
-        let first = match bind_all(&missing) {
-            Err(StartError::Listen { source, .. }) if source.kind() == io::ErrorKind::AddrInUse => {
-                None
-            }
+        let first = match bind_all(&speaker.sessions, &missing) {
+            Err(error) if error.source.kind() == io::ErrorKind::AddrInUse => None,
             other => Some(other),
         };
         if let Some(result) = first {
             return result;
         }
         let gone = self.unlisten(wanted).await;
-        bind_all(&missing).inspect_err(|_| {
+        bind_all(&speaker.sessions, &missing).inspect_err(|_| {
             for address in gone {
-                match dial::listen(address) {
+                match speaker.sessions.within(|| dial::listen(address)) {
                     Ok(socket) => speaker.start_listener(self, address, socket),
                     Err(error) => {
                         tracing::error!(%address, %error, "the address we listened on is lost")
@@ -297,12 +277,15 @@ impl Inner {
     }
 }
 
-fn bind_all(addresses: &[SocketAddr]) -> Result<Vec<(SocketAddr, TcpListener)>, StartError> {
+fn bind_all(
+    sessions: &Sessions,
+    addresses: &[SocketAddr],
+) -> Result<Vec<(SocketAddr, TcpListener)>, ListenError> {
     let bind = |address: &SocketAddr| match dial::listen(*address) {
         Ok(socket) => Ok((*address, socket)),
-        Err(source) => Err(StartError::Listen { address: *address, source }),
+        Err(source) => Err(ListenError { address: *address, source }),
     };
-    addresses.iter().map(bind).collect()
+    sessions.within(|| addresses.iter().map(bind).collect())
 }
 
 /// All at once, for each takes its time to say goodbye; the time is bounded by the tasks.

@@ -219,3 +219,67 @@ async fn a_peer_that_takes_nothing_is_dropped_by_the_send_hold_timer() {
     keepalives.abort();
     drop(reader);
 }
+
+/// A port scan from the router, or a health check of it, is no peer that has restarted.
+#[tokio::test(flavor = "multi_thread")]
+async fn tcp_connections_from_the_peers_address_end_no_session() {
+    let net = Net::new();
+    let listener = script_listener(net).await;
+    let config = PeerConfig { hold_time: Duration::from_secs(60), ..net.peer(1, 2) };
+    let config = SpeakerConfig { peers: vec![config], ..net.speaker(1) };
+    let tuning = Tuning { simultaneous_open: Duration::ZERO, ..tuning() };
+    let speaker = Speaker::start_tuned(config, Announced::new(), false, tuning).await.unwrap();
+    let mut script = Script::accept(&listener).await;
+    script.handshake().await;
+    let up = established(&speaker).await;
+    let mut open_ones = Vec::new();
+    for _ in 0..50 {
+        open_ones.push(Script::dial(net.ip(2), net.socket(1)).await.unwrap());
+    }
+    // The first is given our OPEN and says nothing; in the end most are closed.
+    let Message::Open(_) = open_ones[0].next().await else { panic!("no OPEN") };
+    let mut closed = 0;
+    for one in open_ones.iter_mut().rev().take(40) {
+        closed += u32::from(one.try_next().await.is_none());
+    }
+    assert!(closed >= 39, "{closed} of 40 closed at once");
+    let status = speaker.peers().borrow()[0].clone();
+    assert_eq!((status.state, status.flaps, status.since), (PeerState::Established, 0, up.since));
+    // The peer itself, back from a restart, takes the session over, as soon as connections are admitted again.
+    drop(open_ones);
+    let mut again = loop {
+        let mut again = Script::dial(net.ip(2), net.socket(1)).await.unwrap();
+        if let Some(Message::Open(_)) = again.try_next().await {
+            break again;
+        }
+    };
+    again.send(&Message::Open(open(64502))).await;
+    again.send(&Message::KeepAlive).await;
+    let back = |p: &PeerStatus| p.flaps == 1 && p.state == PeerState::Established;
+    until(&speaker, "the restarted peer", back).await;
+    assert_eq!(script.notification().await, None, "the routes are to survive");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crowd_of_strangers_is_closed_and_costs_no_descriptor() {
+    let net = Net::new();
+    let listener = script_listener(net).await;
+    let speaker = start(net.one_peer(), Announced::new()).await;
+    let mut script = Script::accept(&listener).await;
+    script.handshake_with(Open { hold_time: HoldTime::OFF, ..open(64502) }).await;
+    established(&speaker).await;
+    let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    let (before, mut most) = (descriptors(), 0);
+    for _ in 0..30 {
+        let crowd: Vec<_> = (0..50).map(|_| Script::dial(net.ip(9), net.socket(1))).collect();
+        for one in crowd {
+            assert_eq!(one.await.unwrap().try_next().await, None);
+        }
+        most = most.max(descriptors());
+    }
+    assert!(speaker.refused_connections() >= 1500, "{}", speaker.refused_connections());
+    // Those of the other tests of this process as well.
+    assert!(most < before + 200, "{before} descriptors before, {most} at most");
+    let status = speaker.peers().borrow()[0].clone();
+    assert_eq!((status.state, status.flaps), (PeerState::Established, 0));
+}

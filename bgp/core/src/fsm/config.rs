@@ -7,6 +7,9 @@ use std::time::Duration;
 
 /// RFC 4271 §8.2.2 suggests 4 minutes of patience for the peer's OPEN.
 pub const OPEN_HOLD_DEFAULT: Duration = Duration::from_secs(240);
+/// A second connection so soon after the session came up is the loser of a simultaneous open whose SYN was slow; later
+/// it is a peer that restarted (RFC 4724 §4.2).
+pub const SIMULTANEOUS_OPEN_DEFAULT: Duration = Duration::from_secs(5);
 /// RFC 9687 §3.2: 8 minutes, or twice the negotiated hold time if that is more.
 pub const SEND_HOLD_DEFAULT: Duration = Duration::from_secs(480);
 /// RFC 4724 §3: the restart time has 12 bits.
@@ -29,6 +32,8 @@ pub struct Config {
     pub connect_retry: Duration,
     /// How long we wait for an OPEN on a new connection.
     pub open_hold: Duration,
+    /// How long after the session came up another connection belongs to the same open.
+    pub simultaneous_open: Duration,
     /// How long the peer may take nothing of what we write (RFC 9687).
     pub send_hold: Duration,
     /// Seconds the peer may keep our routes over a restart, at most [`RESTART_TIME_MAX_S`]; `None` leaves the
@@ -53,6 +58,7 @@ impl Config {
             hold_time: HoldTime::DEFAULT,
             connect_retry: Duration::from_secs(5),
             open_hold: OPEN_HOLD_DEFAULT,
+            simultaneous_open: SIMULTANEOUS_OPEN_DEFAULT,
             send_hold: SEND_HOLD_DEFAULT,
             restart_time_s: None,
             restarted: false,

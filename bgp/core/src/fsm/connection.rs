@@ -19,6 +19,15 @@ pub enum Role {
     Dial,
     /// The peer does.
     Accept,
+    /// The peer does, beside another connection that it opened: a restarted peer is tracked here until its OPEN.
+    AcceptBeside,
+}
+
+// === impl Role ===
+
+impl Role {
+    /// Each once.
+    pub const ALL: [Role; 3] = [Role::Dial, Role::Accept, Role::AcceptBeside];
 }
 
 /// The state machine of one connection.

@@ -1,11 +1,11 @@
-//! One configured peer: its dialled and its accepted connection, which of them survives, and when to dial again.
+//! One configured peer: its dialled and its accepted connections, which of them survives, and when to dial again.
 
 use super::config::Config;
 use super::connection::{Fsm, Role};
 use super::event::{Down, Input, Output, Reason};
 use super::open::RestartFlags;
 use super::state::{State, StateName};
-use super::timers::{Backoff, Jitter};
+use super::timers::{Admission, Backoff, Jitter};
 use crate::wire::notification::{Notification, cease, code};
 use crate::wire::{Asn, Message, Negotiated, Open};
 use std::collections::VecDeque;
@@ -13,9 +13,9 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// A second connection so soon after the session came up is the loser of a simultaneous open whose SYN was slow; later
-/// it is a peer that restarted (RFC 4724 §5).
-const SIMULTANEOUS_OPEN: Duration = Duration::from_secs(5);
+/// How long a connection that would lose a collision waits, with all else settled, for the OPEN on the one that would win.
+/// Both are on the way at once in a simultaneous open; what is only a TCP connection delays the session by this.
+const COLLISION_GRACE: Duration = Duration::from_secs(1);
 
 /// The state machine of a peer.
 #[derive(Clone, Debug)]
@@ -23,9 +23,13 @@ pub struct Peer {
     config: Arc<Config>,
     dialled: Fsm,
     accepted: Fsm,
+    beside: Fsm,
+    admission: Admission,
     running: bool,
     /// When to dial; nothing is planned while a connection is beyond OpenSent.
     retry_at: Option<Instant>,
+    /// A connection whose KEEPALIVE is there, and until when it waits for another one's OPEN.
+    waits: Option<(Role, Instant)>,
     /// A peer that made us end a connection by its own fault is refused until then (Idle of RFC 4271 §8.2.2).
     refuse_until: Option<Instant>,
     backoff: Backoff,
@@ -47,12 +51,16 @@ impl Peer {
         let fsm = |role, seed| Fsm::new(config.clone(), role, flags, Jitter::new(seed));
         let dialled = fsm(Role::Dial, jitter.draw());
         let accepted = fsm(Role::Accept, jitter.draw());
+        let beside = fsm(Role::AcceptBeside, jitter.draw());
         Self {
             config,
             dialled,
             accepted,
+            beside,
+            admission: Admission::default(),
             running: false,
             retry_at: None,
+            waits: None,
             refuse_until: None,
             backoff: Backoff::new(),
             jitter,
@@ -69,46 +77,96 @@ impl Peer {
         self.settle(now);
     }
 
-    /// Ends both connections with this NOTIFICATION, for good.
+    /// Ends all connections with this NOTIFICATION, for good.
     pub fn stop(&mut self, notification: Notification, now: Instant) {
         self.running = false;
-        self.dialled.handle(Input::Stop(notification.clone()), now);
-        self.accepted.handle(Input::Stop(notification), now);
+        for role in Role::ALL {
+            self.fsm(role).handle(Input::Stop(notification.clone()), now);
+        }
         self.settle(now);
     }
 
-    /// The peer has connected: whether to take it. If so, take the outputs (the accepted connection of before ends),
-    /// then hand in [`Input::Connected`] for [`Role::Accept`]; if not, close it.
-    pub fn admit(&mut self, now: Instant) -> bool {
+    /// The peer has connected: which of its connections this is, or `None` to close it. Take the outputs (an older
+    /// connection may end for it), then hand in [`Input::Connected`] for that role.
+    ///
+    /// Nothing that got as far as an OPEN ends here: anybody at the peer's address can open a connection, so it has to
+    /// say first who it is (RFC 4271 §8.2.2, Established, events 16 and 17).
+    pub fn admit(&mut self, now: Instant) -> Option<Role> {
         if !self.running || self.refuse_until.is_some_and(|until| now < until) {
-            return false;
+            return None;
         }
-        if let Some(role) = self.established() {
-            if !self.has_restarted(role, now) {
-                return false;
-            }
-            self.fsm(role).handle(Input::CollisionLost, now);
+        // Its OPEN would be refused as well.
+        if self.established().is_some_and(|role| !self.has_restarted(role, now)) {
+            return None;
         }
-        // The peer gave up its earlier connection, or it would not open another.
-        self.accepted.handle(Input::CollisionLost, now);
-        self.accepted.handle(Input::Start, now);
+        let role = self.free_role()?;
+        if !self.admission.take(now) {
+            return None;
+        }
+        self.fsm(role).handle(Input::CollisionLost, now);
+        self.fsm(role).handle(Input::Start, now);
         self.settle(now);
-        true
+        Some(role)
+    }
+
+    /// An idle one; otherwise the peer has given up the one that waits for an OPEN, or it would not open another.
+    fn free_role(&self) -> Option<Role> {
+        let roles = [Role::Accept, Role::AcceptBeside];
+        let is_idle = |role: &Role| self.connection(*role).name() == StateName::Idle;
+        let has_no_open = |role: &Role| self.connection(*role).name() <= StateName::OpenSent;
+        roles.into_iter().find(is_idle).or_else(|| roles.into_iter().find(has_no_open))
     }
 
     /// What happened to one of the connections, at `now`. Afterwards take all outputs.
     pub fn handle(&mut self, role: Role, input: Input, now: Instant) {
         match input {
             Input::Message(Message::Open(open)) => self.handle_open(role, open, now),
+            Input::Message(Message::KeepAlive) if self.is_to_wait(role) => {
+                self.waits = Some((role, now + COLLISION_GRACE));
+            }
+            Input::Message(message) => {
+                // The peer goes on, so it has chosen this one.
+                let is_end = matches!(message, Message::Notification(_));
+                if !is_end && self.waits.take_if(|(waiting, _)| *waiting == role).is_some() {
+                    self.fsm(role).handle(Input::Message(Message::KeepAlive), now);
+                }
+                self.fsm(role).handle(Input::Message(message), now);
+            }
             other => self.fsm(role).handle(other, now),
         }
         self.settle(now);
     }
 
+    /// Whether the KEEPALIVE of this connection has to wait: if another one wins once its OPEN is there, the peer may
+    /// decide so first, and a session would be lost that has only just come up.
+    fn is_to_wait(&self, role: Role) -> bool {
+        self.waits.is_none_or(|(waiting, _)| waiting != role) && self.winner_without_open(role)
+    }
+
+    fn winner_without_open(&self, role: Role) -> bool {
+        let State::OpenConfirm(session) = self.connection(role) else { return false };
+        let (id, asn) = (session.peer_router_id, session.peer_asn);
+        let wins = |other| self.survivor(role, other, id, asn) == other;
+        others(role)
+            .any(|other| self.connection(other).name() == StateName::OpenSent && wins(other))
+    }
+
+    /// The waiting connection goes on when its time is up, or the other one has ended.
+    fn stop_waiting(&mut self, now: Instant) {
+        let Some((role, until)) = self.waits else { return };
+        if now >= until || !self.winner_without_open(role) {
+            self.waits = None;
+            if self.connection(role).name() == StateName::OpenConfirm {
+                self.fsm(role).handle(Input::Message(Message::KeepAlive), now);
+            }
+        }
+    }
+
     /// Handles the timers that have fired.
     pub fn tick(&mut self, now: Instant) {
-        self.dialled.tick(now);
-        self.accepted.tick(now);
+        for role in Role::ALL {
+            self.fsm(role).tick(now);
+        }
         if self.retry_at.is_some_and(|at| at <= now) {
             self.retry_at = None;
             self.dialled.handle(Input::Start, now);
@@ -123,17 +181,17 @@ impl Peer {
 
     /// When [`Peer::tick`] has to be called at the latest.
     pub fn next_deadline(&self) -> Option<Instant> {
-        let deadlines =
-            [self.dialled.next_deadline(), self.accepted.next_deadline(), self.retry_at];
-        deadlines.into_iter().flatten().min()
+        let timers = [&self.dialled, &self.accepted, &self.beside].map(Fsm::next_deadline);
+        let waits = self.waits.map(|(_, until)| until);
+        timers.into_iter().chain([self.retry_at, waits]).flatten().min()
     }
 
-    /// The further one of both connections; Active while it waits to dial or for the peer to dial.
+    /// The furthest of the connections; Active while it waits to dial or for the peer to dial.
     pub fn state(&self) -> StateName {
-        let further = self.dialled.state().name().max(self.accepted.state().name());
-        match further {
-            StateName::Idle if self.running => StateName::Active,
-            _ => further,
+        let furthest = Role::ALL.map(|role| self.connection(role).name()).into_iter().max();
+        match furthest {
+            None | Some(StateName::Idle) if self.running => StateName::Active,
+            furthest => furthest.unwrap_or(StateName::Idle),
         }
     }
 
@@ -142,14 +200,13 @@ impl Peer {
         match role {
             Role::Dial => self.dialled.state(),
             Role::Accept => self.accepted.state(),
+            Role::AcceptBeside => self.beside.state(),
         }
     }
 
     /// Which connection carries the session.
     pub fn established(&self) -> Option<Role> {
-        [Role::Dial, Role::Accept]
-            .into_iter()
-            .find(|role| self.connection(*role).name() == StateName::Established)
+        Role::ALL.into_iter().find(|role| self.connection(*role).name() == StateName::Established)
     }
 
     /// What the session agreed on.
@@ -161,47 +218,73 @@ impl Peer {
         match role {
             Role::Dial => &mut self.dialled,
             Role::Accept => &mut self.accepted,
+            Role::AcceptBeside => &mut self.beside,
         }
     }
 
-    /// RFC 4724 §5: a peer with graceful restart that connects again has lost the session that we still see.
+    /// RFC 4724 §4.2: a peer with graceful restart that opens a session again has lost the one that we still see.
     fn has_restarted(&mut self, role: Role, now: Instant) -> bool {
         let graceful = self.negotiated().is_some_and(|n| n.graceful_restart.is_some());
         let since = self.fsm(role).up_since;
-        graceful && since.is_some_and(|since| now >= since + SIMULTANEOUS_OPEN)
+        graceful && since.is_some_and(|since| now >= since + self.config.simultaneous_open)
     }
 
-    /// RFC 4271 §6.8. Decided as soon as one OPEN is there, for it names the peer of both connections.
+    /// RFC 4271 §6.8: held against the connections whose OPEN is there already, since only that names the peer. One that
+    /// still waits for its OPEN may never get one, and must not cost us this one.
     fn handle_open(&mut self, role: Role, open: Open, now: Instant) {
-        let other = opposite(role);
-        match self.connection(other).name() {
-            StateName::Established => self.fsm(role).handle(Input::CollisionLost, now),
-            StateName::OpenSent | StateName::OpenConfirm => {
-                if self.survivor(open.router_id, open.asn()) == role {
-                    self.fsm(other).handle(Input::CollisionLost, now);
-                    self.fsm(role).handle(Input::Message(Message::Open(open)), now);
-                } else {
-                    self.fsm(role).handle(Input::CollisionLost, now);
+        let (peer_id, peer_asn) = (open.router_id, open.asn());
+        for other in others(role) {
+            let stays = match self.connection(other).name() {
+                StateName::Established => !self.has_restarted(other, now),
+                StateName::OpenConfirm => self.survivor(role, other, peer_id, peer_asn) == other,
+                StateName::Idle | StateName::Connect | StateName::Active | StateName::OpenSent => {
+                    false
                 }
+            };
+            if stays {
+                return self.fsm(role).handle(Input::CollisionLost, now);
             }
-            StateName::Idle | StateName::Connect | StateName::Active => {
-                self.fsm(role).handle(Input::Message(Message::Open(open)), now);
-                if self.connection(role).name() == StateName::OpenConfirm {
-                    self.fsm(other).handle(Input::CollisionLost, now);
-                }
+        }
+        self.fsm(role).handle(Input::Message(Message::Open(open)), now);
+        if self.connection(role).name() != StateName::OpenConfirm {
+            return;
+        }
+        for other in others(role) {
+            // What has lost, and a dial under way; what waits for its OPEN is decided by that.
+            if self.connection(other).name() != StateName::OpenSent {
+                self.fsm(other).handle(Input::CollisionLost, now);
             }
         }
     }
 
-    /// The connection opened by the side with the higher identifier, then AS (RFC 6286 §2.3).
-    fn survivor(&self, peer_id: Ipv4Addr, peer_asn: Asn) -> Role {
+    /// The connection opened by the side with the higher identifier, then AS (RFC 6286 §2.3). Of two that the peer opened,
+    /// the one it speaks on now.
+    fn survivor(&self, role: Role, other: Role, peer_id: Ipv4Addr, peer_asn: Asn) -> Role {
         let ours = (u32::from(self.config.router_id), self.config.local_asn);
-        if ours > (u32::from(peer_id), peer_asn) { Role::Dial } else { Role::Accept }
+        let dialled_wins = ours > (u32::from(peer_id), peer_asn);
+        match (role, other) {
+            (Role::Dial, other) => {
+                if dialled_wins {
+                    Role::Dial
+                } else {
+                    other
+                }
+            }
+            (role, Role::Dial) => {
+                if dialled_wins {
+                    Role::Dial
+                } else {
+                    role
+                }
+            }
+            (role, _) => role,
+        }
     }
 
     /// Gathers outputs, learns from ended connections, and plans the next dial.
     fn settle(&mut self, now: Instant) {
-        while let Some((role, output)) = self.next_of_both() {
+        self.stop_waiting(now);
+        while let Some((role, output)) = self.next_of_all() {
             match &output {
                 Output::Up(_) => self.came_up(role, now),
                 Output::Down(down) => self.went_down(role, down, now),
@@ -214,7 +297,8 @@ impl Peer {
             self.outputs.push_back((role, output));
         }
         let dialled_idle = self.dialled.state().name() == StateName::Idle;
-        let served = self.accepted.state().name() >= StateName::OpenConfirm;
+        let accepted = self.accepted.state().name().max(self.beside.state().name());
+        let served = accepted >= StateName::OpenConfirm;
         if !self.running || self.config.passive || served || !dialled_idle {
             self.retry_at = None;
         } else if self.retry_at.is_none() {
@@ -223,17 +307,19 @@ impl Peer {
         }
     }
 
-    fn next_of_both(&mut self) -> Option<(Role, Output)> {
-        let dialled = self.dialled.poll_output().map(|output| (Role::Dial, output));
-        dialled.or_else(|| self.accepted.poll_output().map(|output| (Role::Accept, output)))
+    fn next_of_all(&mut self) -> Option<(Role, Output)> {
+        Role::ALL.into_iter().find_map(|role| Some((role, self.fsm(role).poll_output()?)))
     }
 
     fn came_up(&mut self, role: Role, now: Instant) {
         self.refuse_until = None;
-        self.dialled.set_flags(RestartFlags::later());
-        self.accepted.set_flags(RestartFlags::later());
-        // Nothing to say to a connection that has not sent an OPEN of its own.
-        self.fsm(opposite(role)).handle(Input::CollisionLost, now);
+        for one in Role::ALL {
+            self.fsm(one).set_flags(RestartFlags::later());
+        }
+        for other in others(role) {
+            // Nothing to say to a connection that has not sent an OPEN of its own.
+            self.fsm(other).handle(Input::CollisionLost, now);
+        }
     }
 
     fn went_down(&mut self, role: Role, down: &Down, now: Instant) {
@@ -247,6 +333,8 @@ impl Peer {
                 self.retry_at = Some(now + wait);
             }
             (Reason::Transport(_), None) => {}
+            // Somebody at the peer's address who is not the peer: the session shows that the peer is well.
+            (Reason::Received(_) | Reason::Sent { .. }, None) if self.established().is_some() => {}
             (Reason::Received(_) | Reason::Sent { .. }, None) => {
                 let wait = self.backoff.after_failure(cap, &mut self.jitter);
                 self.refuse_until = Some(now + wait);
@@ -258,9 +346,6 @@ impl Peer {
     }
 }
 
-fn opposite(role: Role) -> Role {
-    match role {
-        Role::Dial => Role::Accept,
-        Role::Accept => Role::Dial,
-    }
+fn others(role: Role) -> impl Iterator<Item = Role> {
+    Role::ALL.into_iter().filter(move |other| *other != role)
 }

@@ -150,9 +150,44 @@ impl Backoff {
     }
 }
 
+/// How many connections the peer's address may open: some at once, then one per [`ADMIT_EVERY`].
+#[derive(Clone, Debug, Default)]
+pub(super) struct Admission {
+    /// When the last of those admitted is paid for.
+    paid_at: Option<Instant>,
+}
+
+/// A router that is willing tries less often; each connection costs us a look at the addresses of the machine.
+const ADMIT_EVERY: Duration = Duration::from_millis(500);
+/// Admitted at once after a while of quiet: more than a peer has connections.
+const ADMIT_BURST: u32 = 8;
+
+impl Admission {
+    pub(super) fn take(&mut self, now: Instant) -> bool {
+        let paid_at = self.paid_at.map_or(now, |at| at.max(now)) + ADMIT_EVERY;
+        let admitted = paid_at <= now + ADMIT_EVERY * ADMIT_BURST;
+        if admitted {
+            self.paid_at = Some(paid_at);
+        }
+        admitted
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_burst_is_admitted_then_one_at_a_time() {
+        let now = Instant::now();
+        let mut admission = Admission::default();
+        let admitted =
+            |admission: &mut Admission, at| (0..100).filter(|_| admission.take(at)).count();
+        assert_eq!(admitted(&mut admission, now), 8);
+        assert_eq!(admitted(&mut admission, now + ADMIT_EVERY / 2), 0);
+        assert_eq!(admitted(&mut admission, now + ADMIT_EVERY), 1);
+        assert_eq!(admitted(&mut admission, now + ADMIT_EVERY * 100), 8);
+    }
 
     #[test]
     fn jitter_stays_between_75_and_100_percent() {

@@ -169,7 +169,7 @@ impl Fsm {
     fn start(&mut self, now: Instant) -> State {
         match self.role {
             Role::Dial => self.dial(now),
-            Role::Accept => State::Active,
+            Role::Accept | Role::AcceptBeside => State::Active,
         }
     }
 

@@ -5,6 +5,7 @@
 
 mod inbound;
 mod outbound;
+mod refresh;
 mod route;
 
 #[cfg(test)]
@@ -12,4 +13,5 @@ mod tests;
 
 pub use inbound::{AdjRibIn, MAX_RECEIVED_PER_FAMILY};
 pub use outbound::{AdjRibOut, Target};
+pub use refresh::{REFRESH_PAUSE, Refreshes};
 pub use route::{Announced, DEFAULT_LOCAL_PREF, RouteAttributes};

@@ -15,8 +15,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 /// Prefixes encoded in one go: enough that the message at the end of each go, which is not full, does not count; and
-/// at most some 1.2 MB for a slow peer.
-const CHUNK: usize = 65_536;
+/// at most some 300 kB for a slow peer, and a millisecond for those who wait meanwhile.
+const CHUNK: usize = 16_384;
 
 /// The session that routes are written for.
 #[derive(Clone, Debug)]

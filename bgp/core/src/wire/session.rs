@@ -26,7 +26,9 @@ pub struct Negotiated {
     pub enhanced_route_refresh: bool,
     /// What the peer asked for, if both sent the capability (RFC 4724).
     pub graceful_restart: Option<GracefulRestart>,
-    /// Everything the peer sent, for the status page.
+    /// Everything we sent, for the status.
+    pub local_capabilities: Vec<Capability>,
+    /// Everything the peer sent, for the status.
     pub peer_capabilities: Vec<Capability>,
 }
 
@@ -69,6 +71,7 @@ impl Negotiated {
             route_refresh: both(&Capability::RouteRefresh),
             enhanced_route_refresh: both(&Capability::EnhancedRouteRefresh),
             graceful_restart: graceful(local).and(graceful(peer)),
+            local_capabilities: local.capabilities.clone(),
             peer_capabilities: peer.capabilities.clone(),
         }
     }
@@ -81,6 +84,18 @@ impl Negotiated {
     /// Whether routes of the family are exchanged.
     pub fn has(&self, family: Family) -> bool {
         self.families.contains(&family)
+    }
+
+    /// What holds in this session, as the RFCs call it.
+    pub fn capabilities(&self) -> Vec<Capability> {
+        let families = self.families.iter().map(|family| Capability::Multiprotocol(*family));
+        let others = [
+            self.route_refresh.then_some(Capability::RouteRefresh),
+            self.enhanced_route_refresh.then_some(Capability::EnhancedRouteRefresh),
+            self.as4.then_some(Capability::FourOctetAs(self.peer_asn)),
+            self.graceful_restart.clone().map(Capability::GracefulRestart),
+        ];
+        families.chain(others.into_iter().flatten()).collect()
     }
 
     /// The codec for this session.

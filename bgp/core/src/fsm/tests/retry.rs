@@ -40,7 +40,7 @@ fn a_session_that_held_is_dialled_again_within_100_ms_and_may_come_back_by_itsel
         let down = now + secs(60);
         peer.handle(Role::Dial, end, down);
         assert!(peer.next_deadline().unwrap() <= down + Duration::from_millis(100));
-        assert!(peer.admit(down), "the peer may be faster");
+        assert_eq!(peer.admit(down), Some(Role::Accept), "the peer may be faster");
     }
 }
 
@@ -57,7 +57,7 @@ fn an_accepted_session_that_is_lost_is_dialled() {
     let now = Instant::now();
     let mut peer = Peer::new(config());
     peer.start(now);
-    assert!(peer.admit(now));
+    assert_eq!(peer.admit(now), Some(Role::Accept));
     peer.handle(Role::Accept, Input::Connected(BOTH.to_vec()), now);
     peer.handle(Role::Accept, message(Message::Open(peer_open())), now);
     peer.handle(Role::Accept, message(Message::KeepAlive), now);
@@ -72,12 +72,12 @@ fn a_peer_that_fails_the_handshake_is_refused_for_a_while() {
     let now = Instant::now();
     let mut peer = Peer::new(Config { passive: true, ..config() });
     peer.start(now);
-    assert!(peer.admit(now));
+    assert_eq!(peer.admit(now), Some(Role::Accept));
     peer.handle(Role::Accept, Input::Connected(BOTH.to_vec()), now);
     peer.handle(Role::Accept, message(Message::KeepAlive), now);
     assert_eq!(peer.state(), StateName::Active);
-    assert!(!peer.admit(now + Duration::from_millis(500)));
-    assert!(peer.admit(now + secs(1)));
+    assert_eq!(peer.admit(now + Duration::from_millis(500)), None);
+    assert_eq!(peer.admit(now + secs(1)), Some(Role::Accept));
 }
 
 #[test]
@@ -85,11 +85,11 @@ fn a_collision_that_the_peer_resolved_is_no_fault() {
     let now = Instant::now();
     let mut peer = Peer::new(config());
     peer.start(now);
-    assert!(peer.admit(now));
+    assert_eq!(peer.admit(now), Some(Role::Accept));
     peer.handle(Role::Accept, Input::Connected(BOTH.to_vec()), now);
     let collision = Notification::new(code::CEASE, cease::COLLISION);
     peer.handle(Role::Accept, message(Message::Notification(collision)), now);
-    assert!(peer.admit(now));
+    assert_eq!(peer.admit(now), Some(Role::Accept));
 }
 
 #[test]
@@ -114,5 +114,5 @@ fn a_stopped_peer_says_why_and_stays_down() {
     };
     assert_eq!(n.shutdown_text().as_deref(), Some("upgrade"));
     assert_eq!((peer.state(), peer.next_deadline()), (StateName::Idle, None));
-    assert!(!peer.admit(now));
+    assert_eq!(peer.admit(now), None);
 }
