@@ -28,6 +28,9 @@ pub(crate) enum Mistake {
         "{0:?} is not understood; give files of systemd-networkd (*.network, *.netdev) in its place"
     )]
     Kind(String),
+    /// A card that is not named: taken for one, all of them would get its addresses.
+    #[error("the card {0:?} is matched by nothing; give its macaddress, its name or its driver")]
+    NoCard(String),
     /// A value that is not what it should be.
     #[error("{value:?} is no {wanted}")]
     Value {

@@ -20,6 +20,8 @@ struct Link {
     mac: Option<String>,
     /// Patterns as in networkd.
     name: Option<String>,
+    /// Patterns of kernel drivers, as in networkd.
+    driver: Option<String>,
     mtu: Option<u32>,
     dhcp4: bool,
     dhcp6: bool,
@@ -34,6 +36,21 @@ struct Link {
 // === impl Link ===
 
 impl Link {
+    /// A gateway outside of all prefixes of the card, as of hosters who give a /32: networkd would refuse the route, and the
+    /// machine would have no network, where its only meaning is that the gateway is on the link.
+    fn find_gateways_on_link(&mut self) {
+        let addresses = &self.addresses;
+        for route in &mut self.routes {
+            let Some(via) = route.via else { continue };
+            let same_family = || addresses.iter().filter(|a| a.addr().is_ipv4() == via.is_ipv4());
+            let has_dhcp = if via.is_ipv4() { self.dhcp4 } else { self.dhcp6 };
+            let is_outside =
+                same_family().next().is_some() && !same_family().any(|a| a.contains(&via));
+            let is_link_local = matches!(via, IpAddr::V6(v6) if v6.is_unicast_link_local());
+            route.on_link |= is_outside && !has_dhcp && !is_link_local;
+        }
+    }
+
     /// Adds name servers, and domains to look names up in.
     fn resolve(&mut self, servers: &Words, domains: &Words) -> Result<(), Mistake> {
         for server in servers.iter() {
@@ -50,8 +67,20 @@ impl Link {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Route {
     to: Option<IpNet>,
-    via: IpAddr,
+    /// None: the destination is on the link itself.
+    via: Option<IpAddr>,
     metric: Option<u32>,
+    /// The gateway is on the link although no address says so.
+    on_link: bool,
+}
+
+// === impl Route ===
+
+impl Route {
+    /// By a gateway that the link's own addresses lead to, as far as is known here.
+    fn by(to: Option<IpNet>, via: IpAddr) -> Self {
+        Self { to, via: Some(via), metric: None, on_link: false }
+    }
 }
 
 /// A file for each card. Files of networkd that were given by name are all that counts where there are any.
@@ -70,11 +99,13 @@ fn links(text: &str) -> Result<Vec<Link>, Mistake> {
     let mut document = parse(text)?;
     // As netplan has it, all of it may be below one key.
     let body = document.get_mut("network").map(Value::take).unwrap_or(document);
-    match body.get("version").and_then(Value::as_u64) {
-        Some(1) => v1::links(body),
-        Some(2) => v2::links(body),
-        _ => Err(Mistake::Version(body.get("version").cloned().unwrap_or_default())),
-    }
+    let mut links = match body.get("version").and_then(Value::as_u64) {
+        Some(1) => v1::links(body)?,
+        Some(2) => v2::links(body)?,
+        _ => return Err(Mistake::Version(body.get("version").cloned().unwrap_or_default())),
+    };
+    links.iter_mut().for_each(Link::find_gateways_on_link);
+    Ok(links)
 }
 
 fn has_own(dir: &Path) -> io::Result<bool> {
@@ -177,6 +208,76 @@ config:
         }
     }
 
+    /// As hosters with one address per machine have it.
+    #[test]
+    fn a_gateway_on_the_link() {
+        let says_so = "version: 2
+ethernets:
+  e:
+    addresses: [ 192.0.2.10/32, '2001:db8::10/128' ]
+    routes:
+      - { to: default, via: 198.51.100.1, on-link: true }
+      - { to: default, via: 'fe80::1' }
+      - { to: 198.51.100.1/32, scope: link }
+";
+        let [file] = &made(says_so)[..] else { panic!("one link") };
+        for part in [
+            "[Route]\nGateway=198.51.100.1\nGatewayOnLink=yes\n\n[Route]\nGateway=fe80::1\n\n",
+            "[Route]\nDestination=198.51.100.1/32\nScope=link\n",
+        ] {
+            assert!(file.contains(part), "{part} in {file}");
+        }
+        // Whoever does not say so can mean nothing else, unless the prefix is not known here.
+        let on_link = |text: &str| made(text).concat().contains("GatewayOnLink=yes");
+        let address = |address: &str, dhcp: &str| {
+            format!(
+                "version: 2\nethernets: {{e: {{addresses: [{address}], gateway4: 198.51.100.1, dhcp4: {dhcp}}}}}\n"
+            )
+        };
+        assert!(on_link(&address("192.0.2.10/32", "no")));
+        assert!(!on_link(&address("198.51.100.10/24", "no")));
+        assert!(!on_link(&address("192.0.2.10/32", "yes")));
+        let first = "version: 1
+config:
+    - {type: physical, name: e, subnets: [{type: static, address: 192.0.2.10/32, gateway: 198.51.100.1}]}
+";
+        assert!(on_link(first));
+    }
+
+    #[test]
+    fn a_card_is_matched_by_its_driver_and_never_by_nothing() {
+        let v2 = |which: &str| {
+            format!("version: 2\nethernets: {{e: {{match: {which}, dhcp4: true}}}}\n")
+        };
+        let starts = [
+            ("{driver: virtio_net}", "[Match]\nDriver=virtio_net\nType=ether\n"),
+            (
+                "{driver: [virtio_net, 'vmx*'], name: 'en*'}",
+                "[Match]\nName=en*\nDriver=virtio_net vmx*\nType=ether\n",
+            ),
+        ];
+        for (which, start) in starts {
+            let files = made(&v2(which));
+            assert!(files[0].starts_with(start), "{which}: {files:?}");
+        }
+        for (which, expected) in [
+            (
+                "{}",
+                "the card \"e\" is matched by nothing; give its macaddress, its name or its driver",
+            ),
+            ("{driver: []}", "is matched by nothing"),
+            (
+                "{path: 'pci-0000:02*'}",
+                "unknown field `path`, expected one of `macaddress`, `name`, `driver`",
+            ),
+            ("{name: '!eth0'}", "\"!eth0\" is no name of a card"),
+            ("{driver: \"a\\nb\"}", "is no driver"),
+        ] {
+            let error = links(&v2(which)).unwrap_err().to_string();
+            assert!(error.contains(expected), "{which}: {error}");
+        }
+    }
+
     #[test]
     fn mistakes_are_named() {
         let v1 = |config: &str| format!("version: 1\nconfig: [{config}]\n");
@@ -196,6 +297,11 @@ config:
             (v1("{type: physical, name: e, mac_address: '1'}"), "\"1\" is no MAC address"),
             (v2("e: {addresses: [192.0.2.1]}"), "is no address with the length of its prefix"),
             (v2("e: {gateway4: x}"), "\"x\" is no address"),
+            (v2("e: {routes: [{to: 10.0.0.0/8}]}"), "\"10.0.0.0/8\" is no route without via"),
+            (
+                v2("e: {routes: [{to: 10.0.0.0/8, via: 10.0.0.1, table: 9}]}"),
+                "\"table\" is not understood",
+            ),
             ("version: 2\nvlans: {v: {id: 1, link: e}}".to_owned(), "\"vlans\" is not understood"),
         ] {
             let error = links(&text).unwrap_err().to_string();

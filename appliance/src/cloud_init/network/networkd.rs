@@ -19,6 +19,9 @@ fn write(text: &mut String, link: &Link) -> fmt::Result {
     if let Some(name) = &link.name {
         writeln!(text, "Name={name}")?;
     }
+    if let Some(driver) = &link.driver {
+        writeln!(text, "Driver={driver}")?;
+    }
     writeln!(text, "Type=ether")?;
     if let Some(mtu) = link.mtu {
         writeln!(text, "\n[Link]\nMTUBytes={mtu}")?;
@@ -47,7 +50,13 @@ fn write(text: &mut String, link: &Link) -> fmt::Result {
         if let Some(to) = &route.to {
             writeln!(text, "Destination={to}")?;
         }
-        writeln!(text, "Gateway={}", route.via)?;
+        match route.via {
+            Some(via) => writeln!(text, "Gateway={via}")?,
+            None => writeln!(text, "Scope=link")?,
+        }
+        if route.on_link {
+            writeln!(text, "GatewayOnLink=yes")?;
+        }
         if let Some(metric) = route.metric {
             writeln!(text, "Metric={metric}")?;
         }

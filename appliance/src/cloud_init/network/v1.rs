@@ -97,11 +97,11 @@ fn add(link: &mut Link, subnet: &Subnet) -> Result<(), Mistake> {
         other => return Err(Mistake::Kind(other.to_owned())),
     }
     if let Some(gateway) = &subnet.gateway {
-        link.routes.push(Route { to: None, via: address(gateway)?, metric: None });
+        link.routes.push(Route::by(None, address(gateway)?));
     }
     for hop in subnet.routes.iter().flatten() {
         let to = Some(with_prefix(&hop.network, hop.netmask.as_ref())?);
-        link.routes.push(Route { to, via: address(&hop.gateway)?, metric: hop.metric });
+        link.routes.push(Route { metric: hop.metric, ..Route::by(to, address(&hop.gateway)?) });
     }
     link.resolve(&subnet.dns_nameservers, &subnet.dns_search)
 }

@@ -1,6 +1,6 @@
 //! Version 2 of the format: netplan's, of which only cards are understood.
 
-use super::values::{Words, address, card, flag, mac, with_prefix};
+use super::values::{Words, address, card, driver, flag, mac, with_prefix};
 use super::{Link, Route};
 use crate::cloud_init::{Mistake, read};
 use serde::Deserialize;
@@ -30,17 +30,29 @@ struct Ethernet {
     nameservers: Option<Nameservers>,
 }
 
+/// What else somebody may match by is refused: left out, it would match more cards than are meant.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Which {
     macaddress: Option<String>,
     name: Option<String>,
+    #[serde(default)]
+    driver: Words,
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
 struct Hop {
     to: String,
-    via: String,
+    via: Option<String>,
     metric: Option<u32>,
+    #[serde(default, deserialize_with = "flag")]
+    on_link: Option<bool>,
+    scope: Option<String>,
+    /// These say that it is another kind of route.
+    table: Option<Value>,
+    #[serde(rename = "type")]
+    kind: Option<Value>,
 }
 
 #[derive(Deserialize)]
@@ -75,21 +87,41 @@ fn link(name: &str, ethernet: &Ethernet) -> Result<Link, Mistake> {
         Some(which) => {
             link.mac = which.macaddress.as_deref().map(mac).transpose()?;
             link.name = which.name.as_deref().map(card).transpose()?;
+            let drivers: Result<Vec<String>, Mistake> =
+                which.driver.iter().map(|text| driver(text)).collect();
+            link.driver = Some(drivers?.join(" ")).filter(|drivers| !drivers.is_empty());
+            if link.mac.is_none() && link.name.is_none() && link.driver.is_none() {
+                return Err(Mistake::NoCard(name.to_owned()));
+            }
         }
     }
     for text in ethernet.addresses.iter() {
         link.addresses.push(with_prefix(text, None)?);
     }
     for gateway in ethernet.gateway4.iter().chain(&ethernet.gateway6) {
-        link.routes.push(Route { to: None, via: address(gateway)?, metric: None });
+        link.routes.push(Route::by(None, address(gateway)?));
     }
     for hop in ethernet.routes.iter().flatten() {
-        let is_default = ["default", "0.0.0.0/0", "::/0"].contains(&hop.to.as_str());
-        let to = if is_default { None } else { Some(with_prefix(&hop.to, None)?) };
-        link.routes.push(Route { to, via: address(&hop.via)?, metric: hop.metric });
+        link.routes.push(route(hop)?);
     }
     if let Some(servers) = &ethernet.nameservers {
         link.resolve(&servers.addresses, &servers.search)?;
     }
     Ok(link)
+}
+
+fn route(hop: &Hop) -> Result<Route, Mistake> {
+    for (key, given) in [("table", &hop.table), ("type", &hop.kind)] {
+        if given.as_ref().is_some_and(|given| given != "unicast") {
+            return Err(Mistake::Kind(key.to_owned()));
+        }
+    }
+    let is_default = ["default", "0.0.0.0/0", "::/0"].contains(&hop.to.as_str());
+    let to = if is_default { None } else { Some(with_prefix(&hop.to, None)?) };
+    let via = hop.via.as_deref().map(address).transpose()?;
+    if via.is_none() && hop.scope.as_deref() != Some("link") {
+        let wanted = "route without via; give its gateway, or scope: link";
+        return Err(Mistake::Value { value: hop.to.clone(), wanted });
+    }
+    Ok(Route { to, via, metric: hop.metric, on_link: hop.on_link.unwrap_or(false) })
 }

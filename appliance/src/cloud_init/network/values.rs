@@ -78,7 +78,17 @@ pub(super) fn mac(text: &str) -> Result<String, Mistake> {
 
 /// The name of a card, or a pattern. Nothing that would end its line or begin another pattern.
 pub(super) fn card(text: &str) -> Result<String, Mistake> {
-    word(text, "name of a card")
+    pattern(text, "name of a card")
+}
+
+/// The name of a kernel driver, or a pattern.
+pub(super) fn driver(text: &str) -> Result<String, Mistake> {
+    pattern(text, "driver")
+}
+
+/// An exclamation mark would make it every other card.
+fn pattern(text: &str, wanted: &'static str) -> Result<String, Mistake> {
+    if text.starts_with('!') { Err(wrong(text, wanted)) } else { word(text, wanted) }
 }
 
 pub(super) fn domain(text: &str) -> Result<String, Mistake> {
