@@ -67,6 +67,12 @@ pub struct BgpPeer {
     pub hold_time_seconds: Option<u64>,
     /// Capabilities in use, in the words of their RFCs ("multiprotocol ipv4-unicast", "4-octet AS").
     pub capabilities: Vec<String>,
+    /// Capabilities that we sent.
+    #[serde(default)]
+    pub capabilities_sent: Vec<String>,
+    /// Capabilities that the peer sent.
+    #[serde(default)]
+    pub capabilities_received: Vec<String>,
     /// Prefixes announced to it and not withdrawn.
     pub announced: u64,
     /// Prefixes it announced to us; counted, never installed.
@@ -77,8 +83,44 @@ pub struct BgpPeer {
     pub messages_out: u64,
     /// How often an established session was lost.
     pub flaps: u64,
-    /// Why the session last went down, in words, with code and subcode.
+    /// Why the session last went down or did not come up, in words, with code and subcode.
     pub last_error: Option<String>,
+    /// The last error of each kind; further attempts do not hide why a session was lost, or what the peer's operator wrote.
+    #[serde(default)]
+    pub errors: Vec<BgpError>,
+}
+
+/// What kind of an error ended a connection with a peer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum BgpErrorKind {
+    /// Why an established session was lost; also listed as one of the others.
+    #[default]
+    Lost,
+    /// The peer's NOTIFICATION, with the text of its operator.
+    Received,
+    /// Our NOTIFICATION.
+    Sent,
+    /// A connection that could not be made, or broke.
+    Transport,
+}
+
+spelled!(BgpErrorKind {
+    Lost => "lost",
+    Received => "received",
+    Sent => "sent",
+    Transport => "transport",
+});
+
+/// The last error of one kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct BgpError {
+    /// Which kind.
+    pub kind: BgpErrorKind,
+    /// When, RFC 3339.
+    pub at: String,
+    /// In words, with code and subcode.
+    pub text: String,
 }
 
 /// One announced prefix.

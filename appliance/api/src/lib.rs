@@ -13,7 +13,7 @@ mod service;
 mod source;
 mod status;
 
-pub use bgp::{BgpPeer, BgpRoute, BgpSpeaker, BgpState};
+pub use bgp::{BgpError, BgpErrorKind, BgpPeer, BgpRoute, BgpSpeaker, BgpState};
 pub use event::{Change, ChangeKind};
 pub use openapi::openapi_json;
 pub use problem::Problem;

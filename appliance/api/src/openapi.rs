@@ -4,10 +4,11 @@
 //! below and hold the answers against these schemas.
 
 use crate::{
-    Backend, BgpPeer, BgpRoute, BgpSpeaker, BgpState, Change, ChangeKind, Counters, Drop, Health,
-    Link, NextHopState, PeerReport, Problem, Protocol, RatePoint, Rates, Service, ServiceReport,
-    ServiceState, Snapshot, SourceChange, SourceReport, SourceState, SourceSummary, Status,
-    Traffic, Vip, WantedBackend, WantedHealth, WantedPeer, WantedRoute, WantedService, XdpMode,
+    Backend, BgpError, BgpErrorKind, BgpPeer, BgpRoute, BgpSpeaker, BgpState, Change, ChangeKind,
+    Counters, Drop, Health, Link, NextHopState, PeerReport, Problem, Protocol, RatePoint, Rates,
+    Service, ServiceReport, ServiceState, Snapshot, SourceChange, SourceReport, SourceState,
+    SourceSummary, Status, Traffic, Vip, WantedBackend, WantedHealth, WantedPeer, WantedRoute,
+    WantedService, XdpMode,
 };
 use utoipa::OpenApi;
 
@@ -27,7 +28,7 @@ use utoipa::OpenApi;
         history, sources, source_report, source_put, source_patch, source_delete, events, description, healthz, readyz, metrics,
     ),
     components(schemas(
-        Backend, BgpPeer, BgpRoute, BgpSpeaker, BgpState, Change, ChangeKind, Counters, Drop,
+        Backend, BgpError, BgpErrorKind, BgpPeer, BgpRoute, BgpSpeaker, BgpState, Change, ChangeKind, Counters, Drop,
         Health, Link, NextHopState, Problem, Protocol, RatePoint, Rates, Service, ServiceState,
         Snapshot, Status, Traffic, Vip, XdpMode, PeerReport, ServiceReport, SourceChange,
         SourceReport, SourceState, SourceSummary, WantedBackend, WantedHealth, WantedPeer,

@@ -164,7 +164,7 @@ pub struct WantedPeer {
     /// TCP port; default 179.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
-    /// Hold time to propose; 0 for none, else at least 3; default 90.
+    /// Hold time to propose; 0 for none, else at least 3; default 9.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold_time_seconds: Option<u16>,
     /// Never dial, only accept.

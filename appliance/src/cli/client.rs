@@ -54,6 +54,8 @@ pub(crate) enum ClientCommand {
 pub(crate) enum Bgp {
     /// Peers and their sessions (the default)
     Peers,
+    /// What each session supports, and the last error of each kind
+    Sessions,
     /// The announced set
     Routes,
 }
@@ -129,6 +131,9 @@ pub(crate) async fn run(command: ClientCommand) -> anyhow::Result<()> {
         }
         ClientCommand::Bgp { what: None | Some(Bgp::Peers), options } => {
             ask(&options, "/api/v1/bgp/peers", |all: &Vec<BgpPeer>| tables::peers(all)).await?
+        }
+        ClientCommand::Bgp { what: Some(Bgp::Sessions), options } => {
+            ask(&options, "/api/v1/bgp/peers", |all: &Vec<BgpPeer>| tables::sessions(all)).await?
         }
         ClientCommand::Bgp { what: Some(Bgp::Routes), options } => {
             ask(&options, "/api/v1/bgp/routes", |all: &Vec<BgpRoute>| tables::routes(all)).await?

@@ -203,6 +203,8 @@ pub(super) fn vips(vips: &[Vip]) -> String {
     table.render("no virtual IPs")
 }
 
+const NO_PEERS: &str = "no peers: add [bgp] and a [[bgp.peer]] to the configuration";
+
 /// One line a peer; what went wrong beneath.
 pub(super) fn peers(peers: &[BgpPeer]) -> String {
     let mut table = Table::new([
@@ -230,7 +232,33 @@ pub(super) fn peers(peers: &[BgpPeer]) -> String {
             peer.last_error.clone().unwrap_or_default(),
         ]);
     }
-    table.render("no peers: add [bgp] and a [[bgp.peer]] to the configuration")
+    table.render(NO_PEERS)
+}
+
+/// A few lines a peer: what is in use, what each side can, and what went wrong of each kind.
+pub(super) fn sessions(peers: &[BgpPeer]) -> String {
+    if peers.is_empty() {
+        return format!("{NO_PEERS}\n");
+    }
+    peers.iter().map(session).collect::<Vec<_>>().join("\n")
+}
+
+fn session(peer: &BgpPeer) -> String {
+    let mut text =
+        format!("{} (AS {}): {} since {}\n", peer.address, peer.asn, peer.state, peer.since);
+    let mut line = |name: &str, words: String| text.push_str(&format!("  {name:<10} {words}\n"));
+    let lists = [
+        ("in use", &peer.capabilities),
+        ("sent", &peer.capabilities_sent),
+        ("received", &peer.capabilities_received),
+    ];
+    for (name, list) in lists.into_iter().filter(|(_, list)| !list.is_empty()) {
+        line(name, list.join(", "));
+    }
+    for error in &peer.errors {
+        line("error", format!("{} {}: {}", error.at, error.kind, error.text));
+    }
+    text
 }
 
 /// One line an announced prefix.
@@ -264,6 +292,7 @@ fn yes_no(value: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sluice_api::{BgpError, BgpErrorKind, BgpState};
 
     #[test]
     fn a_dead_backend_tells_why() {
@@ -282,6 +311,33 @@ mod tests {
             "SERVICE  BACKEND             HEALTH  WEIGHT  PKT/S  BIT/S IN  BIT/S OUT  FLOWS/S  DETAIL\n\
              web      [2001:db8::1]:8080  down         1      0         0          0        0  connection refused\n"
         );
+    }
+
+    #[test]
+    fn a_session_tells_what_it_can_and_what_went_wrong() {
+        let error = BgpError {
+            kind: BgpErrorKind::Received,
+            at: "2026-05-04T12:00:03Z".to_owned(),
+            text: "received Cease/Administrative Shutdown (6/2): \"upgrade\"".to_owned(),
+        };
+        let peer = BgpPeer {
+            address: "10.0.0.1".to_owned(),
+            asn: 64513,
+            state: BgpState::Established,
+            since: "2026-05-04T12:01:00Z".to_owned(),
+            capabilities: vec!["route refresh".to_owned()],
+            capabilities_received: vec!["route refresh".to_owned(), "add-path".to_owned()],
+            errors: vec![error],
+            ..BgpPeer::default()
+        };
+        assert_eq!(
+            sessions(&[peer]),
+            "10.0.0.1 (AS 64513): Established since 2026-05-04T12:01:00Z\n  \
+             in use     route refresh\n  \
+             received   route refresh, add-path\n  \
+             error      2026-05-04T12:00:03Z received: received Cease/Administrative Shutdown (6/2): \"upgrade\"\n"
+        );
+        assert!(sessions(&[]).starts_with("no peers: "));
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use super::View;
 use super::time::rfc3339;
 use crate::config::Bgp;
-use sluice_api::{BgpPeer, BgpRoute, BgpSpeaker, BgpState};
-use sluice_bgp::{PeerState, PeerStatus};
+use sluice_api::{BgpError, BgpErrorKind, BgpPeer, BgpRoute, BgpSpeaker, BgpState};
+use sluice_bgp::{LastErrors, PeerError, PeerState, PeerStatus};
 use sluice_model::{Family, RouteAttributes};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -26,14 +26,31 @@ pub(super) fn peer(peer: &PeerStatus) -> BgpPeer {
         router_id: peer.router_id.map(|id| id.to_string()),
         local_address: peer.local_address.map(|address| address.to_string()),
         hold_time_seconds: peer.hold_time.map(|time| time.as_secs()),
-        capabilities: peer.capabilities.clone(),
+        capabilities: peer.capabilities_agreed.clone(),
+        capabilities_sent: peer.capabilities_sent.clone(),
+        capabilities_received: peer.capabilities.clone(),
         announced: peer.announced,
         received: peer.received,
         messages_in: peer.messages_in,
         messages_out: peer.messages_out,
         flaps: peer.flaps,
         last_error: peer.last_error.clone(),
+        errors: errors(&peer.errors),
     }
+}
+
+fn errors(last: &LastErrors) -> Vec<BgpError> {
+    let kinds = [
+        (BgpErrorKind::Lost, &last.lost),
+        (BgpErrorKind::Received, &last.received),
+        (BgpErrorKind::Sent, &last.sent),
+        (BgpErrorKind::Transport, &last.transport),
+    ];
+    let shown = |(kind, error): (BgpErrorKind, &Option<PeerError>)| {
+        let PeerError { at, text } = error.clone()?;
+        Some(BgpError { kind, at: rfc3339(at), text })
+    };
+    kinds.into_iter().filter_map(shown).collect()
 }
 
 pub(super) fn state(state: PeerState) -> BgpState {

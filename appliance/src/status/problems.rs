@@ -53,8 +53,7 @@ impl View<'_> {
 
     fn sessions(&self) -> impl Iterator<Item = String> + '_ {
         let down = |peer: &PeerStatus| {
-            let why =
-                peer.last_error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
+            let why = peer.why_down().map(|error| format!(": {error}")).unwrap_or_default();
             format!("BGP peer {} is not established{why}", peer.address)
         };
         self.peers.iter().flat_map(move |peer| {

@@ -132,7 +132,7 @@ impl View<'_> {
                 name: peer.name.clone(),
                 state: bgp::state(session.state),
                 problem: (!bgp::is_established(session)).then(|| {
-                    let error = session.last_error.clone();
+                    let error = session.why_down();
                     error.unwrap_or_else(|| "not established yet".to_owned())
                 }),
             },

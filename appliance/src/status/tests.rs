@@ -4,7 +4,7 @@ use super::*;
 use crate::health::Report;
 use crate::sources::{Bridge, Bridges};
 use sluice_api::{BgpState, Health as Shown, NextHopState, ServiceState, WantedPeer};
-use sluice_bgp::PeerState;
+use sluice_bgp::{LastErrors, PeerError, PeerState};
 use sluice_model::{Desired, Verdict};
 use std::sync::Arc;
 
@@ -71,6 +71,8 @@ impl Scene {
             router_id: None,
             hold_time: None,
             capabilities: Vec::new(),
+            capabilities_sent: Vec::new(),
+            capabilities_agreed: Vec::new(),
             families: vec!["ipv4-unicast".to_owned()],
             announced: 1,
             received: 0,
@@ -78,6 +80,7 @@ impl Scene {
             messages_out: 0,
             flaps: 0,
             last_error: None,
+            errors: LastErrors::default(),
             problems: Vec::new(),
         };
         Scene {
@@ -184,6 +187,30 @@ fn nobody_listens() {
     assert_eq!(
         snapshot.status.problems,
         ["BGP peer 10.0.0.1 is not established: connection refused"]
+    );
+}
+
+/// A text of the peer's operator outlives the attempts that follow it, in every face of the state.
+#[test]
+fn why_a_session_was_lost_stays() {
+    let mut scene = Scene::new([UP, UP, UP]);
+    let error = |text: &str| Some(PeerError { at: SystemTime::UNIX_EPOCH, text: text.to_owned() });
+    let peer = &mut scene.peers[0];
+    peer.state = PeerState::Active;
+    peer.last_error = Some("connection refused".to_owned());
+    peer.errors.lost = error("received Cease: \"upgrade\"");
+    peer.errors.transport = error("connection refused");
+    peer.capabilities = vec!["add-path".to_owned()];
+    peer.capabilities_agreed = vec!["4-octet AS".to_owned()];
+    let snapshot = scene.snapshot();
+    let why = "received Cease: \"upgrade\"; since then: connection refused";
+    assert_eq!(snapshot.status.problems, [format!("BGP peer 10.0.0.1 is not established: {why}")]);
+    let peer = &snapshot.peers[0];
+    let kinds: Vec<_> = peer.errors.iter().map(|error| (error.kind.as_str(), &*error.at)).collect();
+    assert_eq!(kinds, [("lost", "1970-01-01T00:00:00Z"), ("transport", "1970-01-01T00:00:00Z")]);
+    assert_eq!(
+        (&*peer.capabilities[0], &*peer.capabilities_received[0]),
+        ("4-octet AS", "add-path")
     );
 }
 

@@ -66,9 +66,17 @@ fn peer_item(snapshot: &Snapshot, peer: &BgpPeer) -> Markup {
                     None => span { "no error so far" },
                 }
             }
+            @if !peer.errors.is_empty() {
+                details {
+                    summary { "last errors of each kind" }
+                    ul.capabilities {
+                        @for error in &peer.errors { li { (error.kind) ", " (error.at) ": " (error.text) } }
+                    }
+                }
+            }
             @if !peer.capabilities.is_empty() {
                 details {
-                    summary { (peer.capabilities.len()) " capabilities" }
+                    summary { (peer.capabilities.len()) " capabilities in use" }
                     ul.capabilities { @for name in &peer.capabilities { li { (name) } } }
                 }
             }
