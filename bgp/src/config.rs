@@ -43,6 +43,11 @@ pub struct PeerConfig {
     pub next_hop_v4: Option<Ipv4Addr>,
     /// Next hop of IPv6 routes; by default the session's own address, or one of the same interface.
     pub next_hop_v6: Option<Ipv6Addr>,
+    /// How many hops away the peer may be: the TTL of what it is sent. Unless given, 1 for a peer of another AS on a network
+    /// of ours, otherwise the system's.
+    pub multihop: Option<u8>,
+    /// RFC 5082: send with TTL 255, and take only what was sent so and came over no more hops than `multihop`, or 1.
+    pub ttl_security: bool,
 }
 
 /// Times that nobody configures; tests shorten them.
@@ -137,6 +142,9 @@ impl PeerConfig {
         if self.fsm_hold_time().is_none() {
             problems.push(ConfigProblem::HoldTime(peer, self.hold_time));
         }
+        if self.multihop == Some(0) {
+            problems.push(ConfigProblem::Multihop(peer));
+        }
         if self.connect_retry.is_zero() {
             problems.push(ConfigProblem::ConnectRetry(peer));
         }
@@ -177,6 +185,8 @@ mod tests {
             connect_retry: Duration::ZERO,
             next_hop_v4: Some(Ipv4Addr::UNSPECIFIED),
             next_hop_v6: None,
+            multihop: Some(0),
+            ttl_security: false,
         };
         let config = SpeakerConfig {
             asn: 0,
@@ -186,8 +196,8 @@ mod tests {
             graceful_restart: Duration::from_secs(5000),
         };
         let problems = config.problems();
-        // Three of the speaker, the duplicate, and seven of each peer.
-        assert_eq!(problems.len(), 3 + 1 + 2 * 7, "{problems:#?}");
+        // Three of the speaker, the duplicate, and eight of each peer.
+        assert_eq!(problems.len(), 3 + 1 + 2 * 8, "{problems:#?}");
         assert!(config.fsm(&config.peers[0], &Tuning::default()).is_none());
         let texts: Vec<_> = problems.iter().map(ToString::to_string).collect();
         assert!(texts[3].starts_with("peer fe80::1: "), "{texts:#?}");

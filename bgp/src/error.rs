@@ -35,6 +35,9 @@ pub enum ConfigProblem {
     /// RFC 4271 §4.2.
     #[error("peer {0}: a hold time of {1:?} is not possible: use 0 s, or 3 s to 65535 s")]
     HoldTime(IpAddr, Duration),
+    /// Nothing arrives with a TTL of 0.
+    #[error("peer {0}: multihop is 0: use the number of hops, 1 for a peer next door")]
+    Multihop(IpAddr),
     /// Zero would be a busy loop.
     #[error("peer {0}: the connect-retry time is zero: use 1 s or more")]
     ConnectRetry(IpAddr),

@@ -9,6 +9,7 @@ mod config;
 mod connection;
 mod dial;
 mod error;
+mod hops;
 mod listener;
 mod log_limit;
 mod next_hop;

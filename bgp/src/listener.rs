@@ -1,9 +1,12 @@
 //! Accepts connections and hands them to their peer's task; strangers are closed at once.
 
+use crate::error::ListenError;
 use crate::log_limit::LogLimit;
 use crate::peer::Command;
+use nix::errno::Errno;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -83,9 +86,72 @@ impl Listener {
     }
 }
 
+/// Listens on all of them, or on none; `wanted` is how many addresses there are in all, with those listened on already.
+///
+/// A host with IPv6 switched off is reached over IPv4 alone, so `[::]`, which is among the defaults, loses nobody there. An
+/// address that somebody gave is wanted, and so is the last one that is left.
+pub(crate) fn bind_all<T>(
+    addresses: &[SocketAddr],
+    wanted: usize,
+    bind: impl Fn(SocketAddr) -> io::Result<T>,
+) -> Result<Vec<(SocketAddr, T)>, ListenError> {
+    let mut bound = Vec::new();
+    for &address in addresses {
+        match bind(address) {
+            Ok(socket) => bound.push((address, socket)),
+            Err(source) if is_without_ipv6(address, &source) && wanted > 1 => {
+                tracing::warn!(%address, "this host has no IPv6: BGP listens on IPv4 only");
+            }
+            Err(source) => return Err(ListenError { address, source }),
+        }
+    }
+    Ok(bound)
+}
+
+fn is_without_ipv6(address: SocketAddr, error: &io::Error) -> bool {
+    // The first without the protocol (`ipv6.disable=1`), the other without addresses (`disable_ipv6`).
+    let switched_off = [Errno::EAFNOSUPPORT, Errno::EADDRNOTAVAIL].map(|errno| Some(errno as i32));
+    address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED)
+        && switched_off.contains(&error.raw_os_error())
+}
+
 fn is_at(stream: &TcpStream, wanted: Option<IpAddr>) -> bool {
     match wanted {
         None => true,
         Some(wanted) => stream.local_addr().is_ok_and(|local| local.ip().to_canonical() == wanted),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_without_ipv6_is_listened_on_over_ipv4() {
+        let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let without_ipv6 = |errno: Errno| {
+            move |address: SocketAddr| match address {
+                SocketAddr::V4(_) => Ok(()),
+                SocketAddr::V6(_) => Err(io::Error::from(errno)),
+            }
+        };
+        let bind_of = |wanted, list: &[&str], errno| {
+            let list: Vec<_> = list.iter().map(|text| at(text)).collect();
+            let bound = bind_all(&list, wanted, without_ipv6(errno));
+            bound.map(|all| {
+                all.into_iter().map(|(address, ())| address.to_string()).collect::<Vec<_>>()
+            })
+        };
+        let bind = |list: &[&str], errno| bind_of(list.len(), list, errno);
+        for errno in [Errno::EAFNOSUPPORT, Errno::EADDRNOTAVAIL] {
+            let bound = bind(&["0.0.0.0:179", "[::]:179"], errno);
+            assert_eq!(bound.unwrap(), ["0.0.0.0:179"], "{errno}");
+            let named = bind(&["0.0.0.0:179", "[2001:db8::1]:179"], errno);
+            assert_eq!(named.unwrap_err().address, at("[2001:db8::1]:179"), "{errno}");
+            assert!(bind(&["[::]:179"], errno).is_err(), "nobody could come at all");
+            assert_eq!(bind_of(2, &["[::]:179"], errno).unwrap(), [""; 0], "a reload");
+        }
+        let other = bind(&["0.0.0.0:179", "[::]:179"], Errno::EADDRINUSE);
+        assert_eq!(other.unwrap_err().address, at("[::]:179"));
     }
 }

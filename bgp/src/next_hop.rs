@@ -2,6 +2,7 @@
 //! the same interface.
 
 use crate::config::PeerConfig;
+use ipnet::IpNet;
 use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use nix::net::if_::InterfaceFlags;
 use nix::sys::socket::SockaddrStorage;
@@ -23,6 +24,7 @@ struct Candidate {
     address: IpAddr,
     /// A mask of all ones: more likely a service address than the router's neighbour.
     host: bool,
+    network: IpNet,
 }
 
 // === impl NextHops ===
@@ -32,6 +34,9 @@ impl NextHops {
     pub(crate) fn of(config: &PeerConfig, local: IpAddr) -> Self {
         let mut next_hops = Self { v4: config.next_hop_v4, v6: config.next_hop_v6 };
         match local {
+            // A session in 169.254/16 is a link with no other addresses, as clouds and routers without numbers have it: the
+            // peer is on that link and reaches us there. Nothing else is ever chosen from that range.
+            IpAddr::V4(v4) if v4.is_link_local() => next_hops.v4 = next_hops.v4.or(Some(v4)),
             // RFC 2545 §2: the next hop is a global address, a link-local one only comes along. Peers ignore routes
             // towards 127.0.0.1 and ::1 (RFC 4271 §6.3).
             local if !is_global(local) => {}
@@ -92,6 +97,11 @@ fn neighbour(candidates: &[Candidate], local: IpAddr, v4: bool) -> Option<IpAddr
         .map(|c| c.address)
 }
 
+/// Whether the address is on a network of one of our interfaces.
+pub(crate) fn is_on_link(peer: IpAddr) -> bool {
+    candidates().iter().any(|ours| ours.network.contains(&peer))
+}
+
 fn is_global(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => !v4.is_link_local() && !v4.is_loopback() && !v4.is_unspecified(),
@@ -115,15 +125,15 @@ fn candidates() -> Vec<Candidate> {
 }
 
 fn candidate(entry: InterfaceAddress) -> Option<Candidate> {
-    let host = match entry.netmask.as_ref().and_then(ip)? {
-        IpAddr::V4(mask) => mask == Ipv4Addr::BROADCAST,
-        IpAddr::V6(mask) => mask.to_bits() == u128::MAX,
-    };
+    let address = ip(entry.address.as_ref()?)?;
+    // Of a point-to-point link the mask is that of the other end.
+    let network = IpNet::with_netmask(address, ip(entry.netmask.as_ref()?)?).ok()?;
     Some(Candidate {
         loopback: entry.flags.contains(InterfaceFlags::IFF_LOOPBACK),
-        address: ip(entry.address.as_ref()?)?,
+        address,
         interface: entry.interface_name,
-        host,
+        host: network.prefix_len() == network.max_prefix_len(),
+        network,
     })
 }
 
@@ -133,13 +143,30 @@ fn ip(address: &SockaddrStorage) -> Option<IpAddr> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use std::time::Duration;
 
     fn on(interface: &str, address: &str, host: bool) -> Candidate {
-        let loopback = interface == "lo";
-        Candidate { interface: interface.into(), loopback, address: address.parse().unwrap(), host }
+        let (loopback, address) = (interface == "lo", address.parse().unwrap());
+        let network = IpNet::from(address);
+        Candidate { interface: interface.into(), loopback, address, host, network }
+    }
+
+    pub(crate) fn config() -> PeerConfig {
+        PeerConfig {
+            address: "127.0.0.2".parse().unwrap(),
+            port: 179,
+            asn: 1,
+            local_address: None,
+            passive: false,
+            hold_time: Duration::from_secs(90),
+            connect_retry: Duration::from_secs(5),
+            next_hop_v4: None,
+            next_hop_v6: None,
+            multihop: None,
+            ttl_security: false,
+        }
     }
 
     #[test]
@@ -163,18 +190,19 @@ mod tests {
     }
 
     #[test]
+    fn a_session_in_the_link_local_range_is_its_own_next_hop() {
+        let local = Ipv4Addr::new(169, 254, 7, 2);
+        let next_hops = NextHops::of(&config(), local.into());
+        assert_eq!(next_hops, NextHops { v4: Some(local), v6: None });
+        let table = [on("eth0", "2001:db8::2", false), on("eth0", "169.254.7.2", false)];
+        let find = |local: &str, v4| neighbour(&table, local.parse().unwrap(), v4);
+        assert_eq!(find("2001:db8::2", true), None, "not for a session over IPv6");
+        assert_eq!(find("169.254.7.2", false), "2001:db8::2".parse().ok());
+    }
+
+    #[test]
     fn configured_next_hops_win_and_missing_ones_are_explained() {
-        let mut config = PeerConfig {
-            address: "127.0.0.2".parse().unwrap(),
-            port: 179,
-            asn: 1,
-            local_address: None,
-            passive: false,
-            hold_time: Duration::from_secs(90),
-            connect_retry: Duration::from_secs(5),
-            next_hop_v4: Some(Ipv4Addr::new(10, 9, 9, 9)),
-            next_hop_v6: None,
-        };
+        let mut config = PeerConfig { next_hop_v4: Some(Ipv4Addr::new(10, 9, 9, 9)), ..config() };
         let local: IpAddr = "127.0.0.1".parse().unwrap();
         let next_hops = NextHops::of(&config, local);
         assert_eq!(next_hops, NextHops { v4: Some(Ipv4Addr::new(10, 9, 9, 9)), v6: None });

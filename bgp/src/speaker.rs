@@ -3,7 +3,7 @@
 use crate::config::{PeerConfig, SpeakerConfig, Tuning};
 use crate::dial;
 use crate::error::{ConfigureError, ListenError, StartError};
-use crate::listener::{Listener, Route, Routing};
+use crate::listener::{self, Listener, Route, Routing};
 use crate::peer::{Command, PeerTask, Stop};
 use crate::runtime::{AbortOnDrop, Sessions};
 use crate::status::{Board, PeerStatus, StatusWriter};
@@ -79,7 +79,7 @@ impl Speaker {
             return Err(StartError::Config(problems));
         }
         let sessions = Sessions::start().map_err(StartError::Thread)?;
-        let sockets = bind_all(&sessions, &config.listen)?;
+        let sockets = bind_all(&sessions, &config.listen, config.listen.len())?;
         let inner = Inner {
             config: SpeakerConfig { listen: Vec::new(), peers: Vec::new(), ..config.clone() },
             tuning,
@@ -235,7 +235,7 @@ impl Inner {
     ) -> Result<Vec<(SocketAddr, TcpListener)>, ListenError> {
         let missing: Vec<_> =
             wanted.iter().copied().filter(|a| !self.listeners.contains_key(a)).collect();
-        let first = match bind_all(&speaker.sessions, &missing) {
+        let first = match bind_all(&speaker.sessions, &missing, wanted.len()) {
             Err(error) if error.source.kind() == io::ErrorKind::AddrInUse => None,
             other => Some(other),
         };
@@ -243,7 +243,7 @@ impl Inner {
             return result;
         }
         let gone = self.unlisten(wanted).await;
-        bind_all(&speaker.sessions, &missing).inspect_err(|_| {
+        bind_all(&speaker.sessions, &missing, wanted.len()).inspect_err(|_| {
             for address in gone {
                 match speaker.sessions.within(|| dial::listen(address)) {
                     Ok(socket) => speaker.start_listener(self, address, socket),
@@ -280,12 +280,9 @@ impl Inner {
 fn bind_all(
     sessions: &Sessions,
     addresses: &[SocketAddr],
+    wanted: usize,
 ) -> Result<Vec<(SocketAddr, TcpListener)>, ListenError> {
-    let bind = |address: &SocketAddr| match dial::listen(*address) {
-        Ok(socket) => Ok((*address, socket)),
-        Err(source) => Err(ListenError { address: *address, source }),
-    };
-    sessions.within(|| addresses.iter().map(bind).collect())
+    sessions.within(|| listener::bind_all(addresses, wanted, dial::listen))
 }
 
 /// All at once, for each takes its time to say goodbye; the time is bounded by the tasks.

@@ -146,7 +146,7 @@ pub struct PeerSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65_535))]
     pub port: Option<i32>,
-    /// Hold time to propose; 0 for none, else at least 3; default 90.
+    /// Hold time to propose; 0 for none, else at least 3; default 9.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 65_535))]
     #[x_kube(validation = Rule::new("self == 0 || self >= 3").message("takes 0, or at least 3 seconds"))]

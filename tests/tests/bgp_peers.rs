@@ -151,6 +151,8 @@ fn peer(address: IpAddr, asn: u32) -> PeerConfig {
         connect_retry: Duration::from_secs(1),
         next_hop_v4: None,
         next_hop_v6: None,
+        multihop: None,
+        ttl_security: false,
     }
 }
 

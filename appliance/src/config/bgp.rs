@@ -22,6 +22,19 @@ const HOLD_TIME: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs
 /// Shorter only floods a peer that is not there.
 const CONNECT_RETRY: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
 
+/// A box that dies without a word takes traffic along until its routers have missed it for this long, and there is no BFD to
+/// be faster. What data centres use, and what the keepalives of 3 s that follow from it cost nobody. RFC 4271 §10 suggests
+/// 90 s, from a time of slower routers. The smaller of both sides' counts.
+pub(crate) const DEFAULT_HOLD_TIME: Duration = Duration::from_secs(9);
+
+/// How long routers keep routes whose speaker has crashed, while nobody follows the health of what is behind them: as long
+/// as the service manager takes to start it again (half a second), programs to be verified (some seconds on a small
+/// machine), and a router to take the new session (5 s and more).
+const DEFAULT_GRACEFUL_RESTART: Duration = Duration::from_secs(30);
+
+/// A SYN every two seconds is no burden for a router that is away, and it is found soon after it is back.
+pub(crate) const DEFAULT_CONNECT_RETRY: Duration = Duration::from_secs(2);
+
 /// A router takes some ten to hundred milliseconds to move its traffic once a route is withdrawn.
 const DEFAULT_SHUTDOWN_GRACE: Duration = Duration::from_millis(500);
 
@@ -44,9 +57,8 @@ pub(super) fn read(top: &mut Section<'_, '_>, report: &mut Report) -> Option<Bgp
         || any.map(|address| SocketAddr::new(address, BGP_PORT)).to_vec(),
         |listen| listen.into_iter().map(Spanned::into_inner).collect(),
     );
-    let restart = Duration::from_secs(120);
-    let restart =
-        section.or(report, "graceful-restart", restart, values::whole_seconds(GRACEFUL_RESTART));
+    let restart = values::whole_seconds(GRACEFUL_RESTART);
+    let restart = section.or(report, "graceful-restart", DEFAULT_GRACEFUL_RESTART, restart);
     let grace = Duration::ZERO..=Duration::from_secs(60);
     let shutdown_grace =
         section.or(report, "shutdown-grace", DEFAULT_SHUTDOWN_GRACE, values::duration(grace));
@@ -100,9 +112,9 @@ fn read_peer(
             "a passive peer needs somebody who listens; give [bgp] a listen address or write false";
         report.push(passive.span().start, table.at("passive"), message);
     }
-    let hold_time = table.or(report, "hold-time", Duration::from_secs(90), hold_time);
+    let hold_time = table.or(report, "hold-time", DEFAULT_HOLD_TIME, hold_time);
     let retry = values::duration(CONNECT_RETRY);
-    let connect_retry = table.or(report, "connect-retry", Duration::from_secs(5), retry);
+    let connect_retry = table.or(report, "connect-retry", DEFAULT_CONNECT_RETRY, retry);
     let local_address = table.optional(report, "local-address", values::address);
     if let (Some(local), Some(peer)) = (&local_address, address)
         && local.get_ref().is_ipv4() != peer.is_ipv4()
@@ -114,6 +126,8 @@ fn read_peer(
     }
     let next_hop_v4 = table.optional(report, "next-hop-ipv4", values::ipv4);
     let next_hop_v6 = table.optional(report, "next-hop-ipv6", values::ipv6);
+    let multihop = table.optional(report, "multihop", values::integer(1u8..=u8::MAX));
+    let ttl_security = table.or(report, "ttl-security", false, values::boolean);
     table.finish(report);
     Some(PeerConfig {
         address: address?,
@@ -125,6 +139,8 @@ fn read_peer(
         connect_retry,
         next_hop_v4: next_hop_v4.map(Spanned::into_inner),
         next_hop_v6: next_hop_v6.map(Spanned::into_inner),
+        multihop: multihop.map(Spanned::into_inner),
+        ttl_security,
     })
 }
 

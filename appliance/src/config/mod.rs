@@ -18,7 +18,7 @@ mod tests;
 mod values;
 
 pub(crate) use api::{ApiTls, ApiToken};
-pub(crate) use bgp::Bgp;
+pub(crate) use bgp::{Bgp, DEFAULT_CONNECT_RETRY, DEFAULT_HOLD_TIME};
 pub(crate) use check::check;
 pub(crate) use general::DataPlane;
 pub(crate) use pattern::Patterns;

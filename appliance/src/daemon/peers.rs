@@ -1,6 +1,6 @@
 //! Whom the speaker talks to: the configuration file's peers, and those that sources want.
 
-use crate::config::Config;
+use crate::config::{Config, DEFAULT_CONNECT_RETRY, DEFAULT_HOLD_TIME};
 use crate::sources::{Bridges, unicast};
 use crate::status::PeerProblems;
 use sluice_api::WantedPeer;
@@ -9,10 +9,6 @@ use std::time::Duration;
 
 /// Registered port of BGP.
 const PORT: u16 = 179;
-/// RFC 4271 §10 suggests 90 seconds.
-const HOLD_TIME_S: u16 = 90;
-/// As for peers of the file.
-const CONNECT_RETRY: Duration = Duration::from_secs(5);
 
 /// The speaker as it should be; `None` without `[bgp]`. Second, why wanted peers are left out.
 pub(super) fn speaker(config: &Config, bridges: &Bridges) -> (Option<SpeakerConfig>, PeerProblems) {
@@ -47,8 +43,7 @@ fn peer_config(peer: &WantedPeer, speaker: &SpeakerConfig) -> Result<PeerConfig,
     if peer.port == Some(0) {
         return Err("the port is 0".to_owned());
     }
-    let hold_time_s = peer.hold_time_seconds.unwrap_or(HOLD_TIME_S);
-    if matches!(hold_time_s, 1 | 2) {
+    if matches!(peer.hold_time_seconds, Some(1 | 2)) {
         return Err("the hold time is 0 or at least 3 seconds (RFC 4271)".to_owned());
     }
     Ok(PeerConfig {
@@ -57,10 +52,15 @@ fn peer_config(peer: &WantedPeer, speaker: &SpeakerConfig) -> Result<PeerConfig,
         asn: peer.asn,
         local_address: None,
         passive: peer.passive,
-        hold_time: Duration::from_secs(hold_time_s.into()),
-        connect_retry: CONNECT_RETRY,
+        // As for peers of the file.
+        hold_time: peer
+            .hold_time_seconds
+            .map_or(DEFAULT_HOLD_TIME, |s| Duration::from_secs(s.into())),
+        connect_retry: DEFAULT_CONNECT_RETRY,
         next_hop_v4: None,
         next_hop_v6: None,
+        multihop: None,
+        ttl_security: false,
     })
 }
 

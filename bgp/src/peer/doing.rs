@@ -3,6 +3,8 @@
 use super::{PeerTask, Stop};
 use crate::connection::broken;
 use crate::dial;
+use crate::hops::Hops;
+use crate::next_hop;
 use crate::session::{Session, WRITE_LIMIT};
 use crate::status::{PeerError, PeerState};
 use sluice_bgp_core::fsm::{Down, Input, Output, Reason, Role, StateName};
@@ -84,7 +86,11 @@ impl PeerTask {
     pub(super) fn perform(&mut self) {
         while let Some((role, output)) = self.fsm.poll_output() {
             match output {
-                Output::Dial => self.dialling = Some(Box::pin(dial::dial(self.config.clone()))),
+                Output::Dial => {
+                    self.on_link = next_hop::is_on_link(self.config.address);
+                    let dialling = dial::dial(self.config.clone(), self.hops());
+                    self.dialling = Some(Box::pin(dialling));
+                }
                 Output::Send(message) => self.send(role, &message),
                 Output::Close => self.close(role),
                 Output::Up(negotiated) => self.up(role, &negotiated),
@@ -190,7 +196,8 @@ impl PeerTask {
     fn publish(&mut self) {
         let state = state_of(self.fsm.state());
         let session = self.session.as_ref();
-        let problems = session.map(Session::problems).unwrap_or_default();
+        let mut problems = session.map(Session::problems).unwrap_or_default();
+        problems.extend(Hops::problem(&self.config, self.internal, self.on_link));
         let status = self.status.status();
         status.state = state;
         match session {

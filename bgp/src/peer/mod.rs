@@ -7,7 +7,8 @@ mod doing;
 
 use crate::config::{PeerConfig, Tuning};
 use crate::connection::{Connection, Incoming, broken};
-use crate::next_hop::NextHops;
+use crate::hops::Hops;
+use crate::next_hop::{self, NextHops};
 use crate::session::Session;
 use crate::status::StatusWriter;
 use sluice_bgp_core::fsm::{self, Input, Role};
@@ -62,6 +63,10 @@ pub(crate) struct PeerTask {
     config: PeerConfig,
     tuning: Tuning,
     fsm: fsm::Peer,
+    /// The peer is in our own AS.
+    internal: bool,
+    /// The peer's address is on a network of ours, when it was last looked at: before each connection.
+    on_link: bool,
     commands: mpsc::Receiver<Command>,
     routes: watch::Receiver<Arc<Announced>>,
     status: StatusWriter,
@@ -89,6 +94,8 @@ impl PeerTask {
         Self {
             config,
             tuning,
+            internal: fsm.internal(),
+            on_link: true,
             fsm: fsm::Peer::new(fsm),
             commands,
             routes,
@@ -166,6 +173,7 @@ impl PeerTask {
         };
         // The connection of before, if any, goes first.
         self.perform();
+        self.on_link = next_hop::is_on_link(self.config.address);
         self.connected(role, stream);
     }
 
@@ -185,8 +193,14 @@ impl PeerTask {
 
     fn connected(&mut self, role: Role, stream: TcpStream) {
         // Every message is complete when it is written; waiting for more only delays it.
-        let local = stream.set_nodelay(true).and_then(|()| stream.local_addr());
-        match local {
+        let prepare = || {
+            stream.set_nodelay(true)?;
+            let (hops, peer) = (self.hops(), self.config.address);
+            hops.limit_sent(&stream, peer)?;
+            hops.limit_taken(&stream, peer)?;
+            stream.local_addr()
+        };
+        match prepare() {
             Ok(local) => {
                 let next_hops = NextHops::of(&self.config, local.ip().to_canonical());
                 let families = next_hops.families();
@@ -236,6 +250,10 @@ impl PeerTask {
             }
             self.perform();
         }
+    }
+
+    fn hops(&self) -> Hops {
+        Hops::of(&self.config, self.internal, self.on_link)
     }
 
     fn slot(&mut self, role: Role) -> &mut Option<Connection> {

@@ -60,6 +60,8 @@ impl Net {
             // Peers ignore routes towards 127.0.0.0/8.
             next_hop_v4: Some(Ipv4Addr::new(192, 0, 2, 1)),
             next_hop_v6: Some("2001:db8::1".parse().unwrap()),
+            multihop: None,
+            ttl_security: false,
         }
     }
 

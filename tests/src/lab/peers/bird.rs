@@ -51,6 +51,9 @@ impl Bird {
                 peer.asn,
                 hold / 3,
             );
+            if peer.ttl_security {
+                text.push_str("  ttl security on;\n");
+            }
             if peer.passive {
                 text.push_str("  passive on;\n");
             }

@@ -48,6 +48,9 @@ impl Frr {
                  neighbor {address} timers connect 1\n neighbor {address} advertisement-interval 0\n",
                 asn = peer.asn
             );
+            if peer.ttl_security {
+                _ = writeln!(text, " neighbor {address} ttl-security hops 1");
+            }
             if peer.passive {
                 _ = writeln!(text, " neighbor {address} passive");
             }

@@ -56,6 +56,9 @@ impl GoBgp {
                 hold / 3,
                 peer.passive
             );
+            if peer.ttl_security {
+                text.push_str("[neighbors.ttl-security.config]\nenabled = true\nttl-min = 255\n");
+            }
             for (ipv6, family) in [(false, "ipv4-unicast"), (true, "ipv6-unicast")] {
                 if peer.carries(ipv6) {
                     _ = write!(

@@ -89,6 +89,8 @@ pub struct Neighbor {
     pub passive: bool,
     /// IPv4 and IPv6 routes on this session.
     pub both_families: bool,
+    /// Nothing is taken that does not come with a TTL of 255 (RFC 5082).
+    pub ttl_security: bool,
 }
 
 impl Neighbor {
@@ -100,6 +102,7 @@ impl Neighbor {
             hold_time: Duration::from_secs(9),
             passive: false,
             both_families: false,
+            ttl_security: false,
         }
     }
 
