@@ -156,6 +156,37 @@ async fn strangers_are_closed_and_counted() {
     assert_eq!(speaker.refused_connections(), 3);
 }
 
+/// What the kernel has dropped for its TTL, in this namespace.
+fn dropped_for_ttl() -> u64 {
+    let text = std::fs::read_to_string("/proc/net/netstat").unwrap();
+    let mut lines = text.lines().filter(|line| line.starts_with("TcpExt:"));
+    let (names, values) = (lines.next().unwrap(), lines.next().unwrap());
+    let mut pairs = names.split(' ').zip(values.split(' '));
+    pairs.find(|(name, _)| *name == "TCPMinTTLDrop").unwrap().1.parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ttl_security_takes_nothing_from_further_away() {
+    let net = Net::new();
+    let listener = script_listener(net).await;
+    let guarded = PeerConfig { ttl_security: true, ..net.peer(1, 2) };
+    let speaker =
+        start(SpeakerConfig { peers: vec![guarded], ..net.speaker(1) }, Announced::new()).await;
+    let mut script = Script::accept(&listener).await;
+    let Message::Open(_) = script.next().await else { panic!("no OPEN") };
+    let before = dropped_for_ttl();
+    script.stream.set_ttl(254).unwrap();
+    script.send(&Message::Open(open(64502))).await;
+    script.send(&Message::KeepAlive).await;
+    while dropped_for_ttl() == before {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(speaker.peers().borrow()[0].messages_in, 0);
+    // TCP sends it again, this time as from next door.
+    script.stream.set_ttl(255).unwrap();
+    established(&speaker).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_peer_without_an_open_is_given_up() {
     let net = Net::new();

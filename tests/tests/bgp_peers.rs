@@ -11,7 +11,7 @@ use sluice_bgp::{
     Announced, PeerConfig, PeerState, PeerStatus, RouteAttributes, Speaker, SpeakerConfig,
 };
 use sluice_tests::lab::peers::{Config, Kind, Neighbor, Router};
-use sluice_tests::lab::sniff::{Heard, NOTIFICATION, Sniffer};
+use sluice_tests::lab::sniff::{Heard, NOTIFICATION, OPEN, Sniffer};
 use sluice_tests::lab::{Lab, Link, Netns, until};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -114,11 +114,21 @@ impl Scene {
     }
 
     fn with(name: &str, kind: Kind, our_address: IpAddr, their_as: u32) -> Result<Self> {
+        Self::of(name, kind, our_address, their_as, |neighbor| neighbor)
+    }
+
+    fn of(
+        name: &str,
+        kind: Kind,
+        our_address: IpAddr,
+        their_as: u32,
+        refine: impl FnOnce(Neighbor) -> Neighbor,
+    ) -> Result<Self> {
         let lab = Lab::new(&format!("bgp_{name}_{kind}").to_lowercase())?;
         let (ours, theirs) = (lab.namespace("ours")?, lab.namespace("router")?);
         lab.link(
-            &Link::new(&ours, "eth0", &["10.9.0.1/24", "2001:db8:9::1/64"]),
-            &Link::new(&theirs, "eth0", &["10.9.0.2/24", "2001:db8:9::2/64"]),
+            &Link::new(&ours, "eth0", &["10.9.0.1/24", "169.254.9.1/30", "2001:db8:9::1/64"]),
+            &Link::new(&theirs, "eth0", &["10.9.0.2/24", "169.254.9.2/30", "2001:db8:9::2/64"]),
         )?;
         let neighbor = Neighbor {
             both_families: true,
@@ -128,7 +138,7 @@ impl Scene {
         let config = Config {
             asn: their_as,
             router_id: THEIRS.0,
-            neighbors: vec![neighbor],
+            neighbors: vec![refine(neighbor)],
             announce: vec!["198.51.100.0/24".parse()?],
         };
         let router = kind.start(&theirs, lab.dir(), &config)?;
@@ -302,6 +312,28 @@ fn hold_timer(kind: Kind) -> Result<()> {
     Ok(())
 }
 
+/// RFC 5082 on both sides; a peer of another AS next door is otherwise sent with a TTL of 1, which such a router never hears.
+fn time_to_live(kind: Kind) -> Result<()> {
+    let guarded = |neighbor: Neighbor| Neighbor { ttl_security: true, ..neighbor };
+    let scene = Scene::of("ttl", kind, IpAddr::V4(OURS.0), 64513, guarded)?;
+    let sniffer = Sniffer::start(&scene.ours)?;
+    let moment = Instant::now();
+    let plain_peer = peer(IpAddr::V4(THEIRS.0), 64513);
+    let ours_guarded = PeerConfig { ttl_security: true, ..plain_peer.clone() };
+    let ours = Ours::start(&scene.ours, speaker(ours_guarded), plain(&vips()), false)?;
+    ours.wait_established()?;
+    scene.router.wait_routes(&vips(), SOON)?;
+    let is_ours = |message: &Heard| message.from == IpAddr::V4(OURS.0);
+    let heard = sniffer.since(moment);
+    assert!(heard.iter().filter(|m| is_ours(m)).all(|m| m.ttl == 255), "{kind}: {heard:?}");
+    let moment = Instant::now();
+    ours.runtime.block_on(ours.speaker().configure(speaker(plain_peer)))?;
+    let open_with_1 = |m: &Heard| is_ours(m) && m.kind == OPEN && m.ttl == 1;
+    sniffer.wait("an OPEN with TTL 1", moment, SOON, open_with_1)?;
+    assert_ne!(ours.status().state, PeerState::Established, "{kind}");
+    Ok(())
+}
+
 /// As many routes as a large installation has services; all come, all change, all go.
 fn five_hundred(kind: Kind) -> Result<()> {
     let scene = Scene::new("many", kind)?;
@@ -368,6 +400,19 @@ fn graceful_restart(kind: Kind) -> Result<()> {
     Ok(())
 }
 
+/// A link with no other addresses than those: ours is the next hop.
+#[test]
+fn a_session_in_the_link_local_range() -> Result<()> {
+    let (ours, theirs) = (Ipv4Addr::new(169, 254, 9, 1), Ipv4Addr::new(169, 254, 9, 2));
+    let scene = Scene::with("local", Kind::Bird, IpAddr::V4(ours), 64513)?;
+    let [v4, _] = vips();
+    let config = speaker(peer(IpAddr::V4(theirs), 64513));
+    let _ours = Ours::start(&scene.ours, config, plain(&[v4]), false)?;
+    scene.router.wait_routes(&[v4], SOON)?;
+    assert_eq!(scene.router.routes()?[&v4].next_hop, Some(IpAddr::V4(ours)));
+    Ok(())
+}
+
 /// Each of these with each router.
 macro_rules! with_each_router {
     ($($test:ident),+ $(,)?) => {
@@ -394,6 +439,7 @@ with_each_router!(
     restart_of_the_router,
     restart_of_ours,
     hold_timer,
+    time_to_live,
     five_hundred,
     graceful_restart,
 );

@@ -28,6 +28,8 @@ pub struct Heard {
     pub at: Instant,
     /// Who sent it.
     pub from: IpAddr,
+    /// How many hops it had left.
+    pub ttl: u8,
     /// Type of the message.
     pub kind: u8,
     /// The whole message, header included.
@@ -126,7 +128,7 @@ impl Drop for Sniffer {
 
 /// The BGP messages that begin in this Ethernet frame.
 fn messages(frame: &[u8], at: Instant) -> Vec<Heard> {
-    let Some((from, mut rest)) = bgp_payload(frame) else { return Vec::new() };
+    let Some((from, ttl, mut rest)) = bgp_payload(frame) else { return Vec::new() };
     let mut found = Vec::new();
     // Marker, length, type: RFC 4271, 4.1.
     while let Some(head) = rest.get(..19) {
@@ -136,7 +138,7 @@ fn messages(frame: &[u8], at: Instant) -> Vec<Heard> {
         else {
             break;
         };
-        found.push(Heard { at, from, kind: byte(head, 18), bytes: bytes.to_vec() });
+        found.push(Heard { at, from, ttl, kind: byte(head, 18), bytes: bytes.to_vec() });
         rest = rest.get(length..).unwrap_or_default();
     }
     found
@@ -146,20 +148,20 @@ fn byte(bytes: &[u8], at: usize) -> u8 {
     bytes.get(at).copied().unwrap_or_default()
 }
 
-/// Sender and TCP payload when either port is 179.
-fn bgp_payload(frame: &[u8]) -> Option<(IpAddr, &[u8])> {
+/// Sender, hops left and TCP payload when either port is 179.
+fn bgp_payload(frame: &[u8]) -> Option<(IpAddr, u8, &[u8])> {
     let ip = frame.get(14..)?;
-    let (from, tcp) = match frame.get(12..14)? {
+    let (from, ttl, tcp) = match frame.get(12..14)? {
         [0x08, 0x00] => {
             let header = usize::from(byte(ip, 0) & 0x0f) * 4;
             let total = usize::from(u16::from_be_bytes([byte(ip, 2), byte(ip, 3)]));
             let from: [u8; 4] = ip.get(12..16)?.try_into().ok()?;
-            (IpAddr::from(from), ip.get(header..total).filter(|_| byte(ip, 9) == 6)?)
+            (IpAddr::from(from), byte(ip, 8), ip.get(header..total).filter(|_| byte(ip, 9) == 6)?)
         }
         [0x86, 0xdd] => {
             let length = usize::from(u16::from_be_bytes([byte(ip, 4), byte(ip, 5)]));
             let from: [u8; 16] = ip.get(8..24)?.try_into().ok()?;
-            (IpAddr::from(from), ip.get(40..40 + length).filter(|_| byte(ip, 6) == 6)?)
+            (IpAddr::from(from), byte(ip, 7), ip.get(40..40 + length).filter(|_| byte(ip, 6) == 6)?)
         }
         _ => return None,
     };
@@ -167,5 +169,5 @@ fn bgp_payload(frame: &[u8]) -> Option<(IpAddr, &[u8])> {
     if tcp.get(..2)? != bgp && tcp.get(2..4)? != bgp {
         return None;
     }
-    Some((from, tcp.get(usize::from(byte(tcp, 12) >> 4) * 4..)?))
+    Some((from, ttl, tcp.get(usize::from(byte(tcp, 12) >> 4) * 4..)?))
 }
