@@ -53,12 +53,15 @@ pub struct PeerConfig {
 /// Times that nobody configures; tests shorten them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tuning {
-    /// How long a new connection may stay without an OPEN (RFC 4271 §8.2.2 suggests 4 minutes).
+    /// How long a new connection may stay without an OPEN.
     pub open_hold: Duration,
     /// How long after a session came up another connection of the peer is no restart of it.
     pub simultaneous_open: Duration,
     /// How long a peer may take nothing of what we write (RFC 9687), at least twice the hold time.
     pub send_hold: Duration,
+    /// Between two changes of the status that only count something: a second is what a page shows, and who watches has
+    /// better things to do than to follow a busy peer.
+    pub counts_every: Duration,
     /// How long the last messages of a connection may take to get out: after that it is closed whatever was sent.
     pub linger: Duration,
 }
@@ -71,6 +74,7 @@ impl Default for Tuning {
             open_hold: fsm::OPEN_HOLD_DEFAULT,
             simultaneous_open: fsm::SIMULTANEOUS_OPEN_DEFAULT,
             send_hold: fsm::SEND_HOLD_DEFAULT,
+            counts_every: Duration::from_secs(1),
             linger: Duration::from_secs(1),
         }
     }

@@ -206,7 +206,7 @@ impl Speaker {
         fsm.seed = seed();
         let (commands, receiver) = mpsc::channel(COMMAND_QUEUE);
         let line = PeerStatus::new(peer.address, peer.asn);
-        let status = StatusWriter::new(self.board.clone(), line);
+        let status = StatusWriter::new(self.board.clone(), line, inner.tuning.counts_every);
         let routes = self.routes.subscribe();
         let task = PeerTask::new(peer.clone(), fsm, inner.tuning, receiver, routes, status);
         let handle =

@@ -4,9 +4,6 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::watch;
 
-/// Between two changes that only count something: who watches has better things to do than to follow a busy peer.
-const COUNTS_EVERY: Duration = Duration::from_millis(100);
-
 /// RFC 4271 §8.2.2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PeerState {
@@ -98,6 +95,7 @@ pub(crate) struct StatusWriter {
     status: PeerStatus,
     shown: PeerStatus,
     shown_at: Option<Instant>,
+    counts_every: Duration,
 }
 
 // === impl PeerStatus ===
@@ -160,8 +158,8 @@ impl PeerStatus {
 // === impl StatusWriter ===
 
 impl StatusWriter {
-    pub(crate) fn new(board: Board, status: PeerStatus) -> Self {
-        Self { board, shown: status.clone(), status, shown_at: None }
+    pub(crate) fn new(board: Board, status: PeerStatus, counts_every: Duration) -> Self {
+        Self { board, shown: status.clone(), status, shown_at: None, counts_every }
     }
 
     /// What is to be shown next.
@@ -188,13 +186,15 @@ impl StatusWriter {
             return None;
         }
         let waits = self.status.is_same_but_for_counts(&self.shown);
-        Some(self.shown_at.filter(|_| waits).map_or(now, |at| at + COUNTS_EVERY))
+        Some(self.shown_at.filter(|_| waits).map_or(now, |at| at + self.counts_every))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const COUNTS_EVERY: Duration = Duration::from_secs(1);
 
     #[test]
     fn counts_wait_and_what_happens_does_not() {
@@ -208,7 +208,7 @@ mod tests {
             seen.mark_unchanged();
             changed
         };
-        let mut writer = StatusWriter::new(board, status);
+        let mut writer = StatusWriter::new(board, status, COUNTS_EVERY);
         writer.publish(now);
         assert!(!changed(), "nothing to show");
         writer.status().messages_in = 1;

@@ -307,7 +307,8 @@ fn hold_timer(kind: Kind) -> Result<()> {
     let error = ours.status().last_error.unwrap_or_default();
     assert!(error.contains("Hold Timer Expired (4/0)"), "{kind}: {error}");
     scene.router.resume()?;
-    ours.wait_established()?;
+    let took = ours.wait_established()?;
+    println!("{kind}: Established {took:?} after it resumed: {:?}", ours.status().errors);
     scene.router.wait_routes(&vips(), SOON)?;
     Ok(())
 }

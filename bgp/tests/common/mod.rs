@@ -72,7 +72,8 @@ impl Net {
 }
 
 pub fn tuning() -> Tuning {
-    Tuning { linger: Duration::from_millis(500), ..Tuning::default() }
+    let counts_every = Duration::from_millis(20);
+    Tuning { linger: Duration::from_millis(500), counts_every, ..Tuning::default() }
 }
 
 pub async fn start(config: SpeakerConfig, routes: Announced) -> Speaker {

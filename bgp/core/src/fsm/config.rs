@@ -5,8 +5,9 @@ use crate::wire::{Asn, HoldTime};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-/// RFC 4271 §8.2.2 suggests 4 minutes of patience for the peer's OPEN.
-pub const OPEN_HOLD_DEFAULT: Duration = Duration::from_secs(240);
+/// RFC 4271 §8.2.2 suggests 4 minutes of patience for the peer's OPEN. A peer whose machine was replaced meanwhile is not
+/// dialled for as long, and whoever opens connections without a word has them for as long.
+pub const OPEN_HOLD_DEFAULT: Duration = Duration::from_secs(60);
 /// A second connection so soon after the session came up is the loser of a simultaneous open whose SYN was slow; later
 /// it is a peer that restarted (RFC 4724 §4.2).
 pub const SIMULTANEOUS_OPEN_DEFAULT: Duration = Duration::from_secs(5);

@@ -65,11 +65,11 @@ fn hold_time_zero_means_no_keepalives_and_no_expiry() {
 }
 
 #[test]
-fn a_peer_without_an_open_is_given_four_minutes() {
+fn a_peer_without_an_open_is_given_a_minute() {
     let start = Instant::now();
     let mut fsm = in_state(StateName::OpenSent, start);
-    assert_eq!(fsm.next_deadline(), Some(start + secs(240)));
-    fsm.tick(start + secs(240));
+    assert_eq!(fsm.next_deadline(), Some(start + secs(60)));
+    fsm.tick(start + secs(60));
     assert_eq!(names(&outputs(&mut fsm)), "notify 4/0 close down");
 }
 
