@@ -51,16 +51,6 @@ enum End {
     Broken(io::Error),
 }
 
-/// The next thing that a connection brings.
-pub(crate) enum Incoming {
-    /// A message.
-    Message(Message),
-    /// Nothing more in this turn.
-    Nothing,
-    /// Nothing more at all, and why.
-    End(String),
-}
-
 // === impl Connection ===
 
 impl Connection {
@@ -103,32 +93,31 @@ impl Connection {
 
     /// The next message: of what was read before, then of what the socket has, as far as the turn goes. An error is bytes
     /// that are no message.
-    pub(crate) fn next(&mut self) -> Result<Incoming, DecodeError> {
+    pub(crate) fn next(&mut self) -> Result<Option<Message>, DecodeError> {
         if self.turn.messages == READ_MESSAGES {
             self.turn.cut_short = true;
-            return Ok(Incoming::Nothing);
+            return Ok(None);
         }
         loop {
             if let Some(frame) = Frame::split(&mut self.incoming)? {
                 self.turn.messages += 1;
-                return self.codec.decode(&frame).map(Incoming::Message);
+                return self.codec.decode(&frame).map(Some);
             }
             if self.turn.filled {
-                return Ok(self.end());
+                return Ok(None);
             }
             self.fill();
         }
     }
 
-    fn end(&self) -> Incoming {
-        let in_the_middle = !self.incoming.is_empty();
-        match &self.turn.end {
-            None => Incoming::Nothing,
-            Some(End::Closed) if in_the_middle => Incoming::End(
-                "the peer closed the connection in the middle of a message".to_owned(),
-            ),
-            Some(End::Closed) => Incoming::End("the peer closed the connection".to_owned()),
-            Some(End::Broken(error)) => Incoming::End(broken(error)),
+    /// After the last message of a turn: why no other will come.
+    pub(crate) fn end(&self) -> Option<String> {
+        match self.turn.end.as_ref().filter(|_| !self.turn.cut_short)? {
+            End::Closed if !self.incoming.is_empty() => {
+                Some("the peer closed the connection in the middle of a message".to_owned())
+            }
+            End::Closed => Some("the peer closed the connection".to_owned()),
+            End::Broken(error) => Some(broken(error)),
         }
     }
 

@@ -1,7 +1,12 @@
 //! Peers that send without end: nobody else's keepalives, and no timer of the caller, wait behind their bytes.
 //!
 //! The scripted peers are threads of their own, so that only the speaker can make anybody late. All are bounded in time.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is the report")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a panic is the report"
+)]
 
 mod common;
 
@@ -79,7 +84,7 @@ fn encoded(messages: &[Message]) -> Vec<u8> {
 }
 
 fn handshake(mut stream: &TcpStream, host: u8, hold: Duration) {
-    let hold = HoldTime::new(hold.as_secs() as u16).unwrap();
+    let hold = HoldTime::new(u16::try_from(hold.as_secs()).unwrap()).unwrap();
     let id = Ipv4Addr::new(10, 0, 0, host);
     let open = Open { hold_time: hold, router_id: id, ..open(64500 + u32::from(host)) };
     stream.write_all(&encoded(&[Message::Open(open), Message::KeepAlive])).unwrap();
@@ -97,7 +102,8 @@ fn drain(stream: &mut TcpStream, stop: &AtomicBool, silence_ms: &AtomicU64) {
             Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => false,
             Err(_) => break,
         };
-        silence_ms.fetch_max(heard.elapsed().as_millis() as u64, Ordering::Relaxed);
+        let silence = u64::try_from(heard.elapsed().as_millis()).unwrap();
+        silence_ms.fetch_max(silence, Ordering::Relaxed);
         if got {
             heard = Instant::now();
         }

@@ -1,4 +1,5 @@
 //! Peers that misbehave: each gets the right NOTIFICATION, leaves a clear error, and is dialled again.
+#![allow(clippy::unwrap_used, reason = "a panic is the report")]
 
 mod common;
 

@@ -6,7 +6,7 @@
 mod doing;
 
 use crate::config::{PeerConfig, Tuning};
-use crate::connection::{Connection, Incoming, broken};
+use crate::connection::{Connection, broken};
 use crate::hops::Hops;
 use crate::next_hop::{self, NextHops};
 use crate::session::Session;
@@ -240,12 +240,14 @@ impl PeerTask {
         // The state machine may close the connection at any message.
         while let Some(connection) = self.slot(role) {
             match connection.next() {
-                Ok(Incoming::Message(message)) => {
+                Ok(Some(message)) => {
                     self.status.status().messages_in += 1;
                     self.fsm.handle(role, Input::Message(message), Instant::now());
                 }
-                Ok(Incoming::Nothing) => break,
-                Ok(Incoming::End(why)) => self.disconnected(role, &why),
+                Ok(None) => match connection.end() {
+                    Some(why) => self.disconnected(role, &why),
+                    None => break,
+                },
                 Err(error) => self.fsm.handle(role, Input::Malformed(error), Instant::now()),
             }
             self.perform();
