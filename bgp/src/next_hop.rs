@@ -126,13 +126,16 @@ fn candidates() -> Vec<Candidate> {
 
 fn candidate(entry: InterfaceAddress) -> Option<Candidate> {
     let address = ip(entry.address.as_ref()?)?;
-    // Of a point-to-point link the mask is that of the other end.
-    let network = IpNet::with_netmask(address, ip(entry.netmask.as_ref()?)?).ok()?;
+    let own = IpNet::with_netmask(address, ip(entry.netmask.as_ref()?)?).ok()?;
+    // On a point-to-point link that is the other end; elsewhere the same field is the broadcast address.
+    let is_point_to_point = entry.flags.contains(InterfaceFlags::IFF_POINTOPOINT);
+    let other_end = entry.destination.as_ref().and_then(ip).filter(|_| is_point_to_point);
+    let network = other_end.map_or(own, IpNet::from);
     Some(Candidate {
         loopback: entry.flags.contains(InterfaceFlags::IFF_LOOPBACK),
         address,
         interface: entry.interface_name,
-        host: network.prefix_len() == network.max_prefix_len(),
+        host: own.prefix_len() == own.max_prefix_len(),
         network,
     })
 }
