@@ -3,9 +3,9 @@
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use sluice_tests::lab::appliance::{API, Appliance, Settings};
@@ -371,6 +371,77 @@ fn a_stranger_on_the_bgp_port_is_turned_away() -> Result<()> {
     let heard = heard.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     assert!(heard.get(18) != Some(&1), "a stranger got an OPEN: {heard:?}");
     lab.router.wait_established(APPLIANCE.0.into(), SOON)?;
+    Ok(())
+}
+
+/// UPDATEs without end, from a second peer beside the router: everything else goes on as if there were none.
+#[test]
+fn a_flooding_peer_delays_nothing_else() -> Result<()> {
+    let mut lab = Topology::build("e2e_bgp_flood", Kind::Frr, 1)?;
+    lab.router_ns.ip(&["addr", "add", "10.0.0.77/24", "dev", "eth1"])?;
+    let mut settings = lab.settings();
+    settings.peers.push(([10, 0, 0, 77].into(), 64513));
+    lab.appliance.write_config(&lab.appliance.config(&settings, &lab.services()))?;
+    lab.appliance.start_ready()?;
+    lab.wait_routes(&vip_routes(), SOON)?;
+    let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
+    let (until_then, counted) = (Arc::clone(&stop), Arc::clone(&sent));
+    let flood = lab.router_ns.thread(move || -> Result<()> {
+        // The appliance may refuse at first: it has just dialled and met the router's own daemon there.
+        while !until_then.load(Ordering::Relaxed) {
+            let stream = socket_from([10, 0, 0, 77].into(), (APPLIANCE.0, 179).into())?;
+            drop(flood_over(stream, &until_then, &counted));
+        }
+        Ok(())
+    });
+    until("the flood", SOON, || {
+        let sent = sent.load(Ordering::Relaxed);
+        ensure!(sent > 10_000, "{sent} UPDATEs so far");
+        Ok(())
+    })?;
+    // A whole hold time of the good sessions, with the API asked all the time.
+    let (began, mut slowest) = (Instant::now(), Duration::ZERO);
+    while began.elapsed() < Duration::from_secs(9) {
+        let asked = Instant::now();
+        drop(lab.appliance.get("/readyz")?);
+        slowest = slowest.max(asked.elapsed());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(slowest < Duration::from_secs(2), "the API took {slowest:?}");
+    lab.hosts[0].stop()?;
+    let withdrawn = lab.router.wait_no_routes(&vip_routes(), SOON)?;
+    stop.store(true, Ordering::Relaxed);
+    let after: Vec<sluice_api::BgpPeer> = lab.appliance.api("bgp/peers")?;
+    drop(flood.join());
+    println!("API at most {slowest:?}, withdrawn after {withdrawn:?}, {:?} UPDATEs", sent);
+    for peer in after.iter().filter(|peer| peer.address != "10.0.0.77") {
+        assert_eq!((peer.flaps, peer.state), (0, sluice_api::BgpState::Established), "{peer:?}");
+    }
+    let flooded =
+        after.iter().find(|peer| peer.address == "10.0.0.77").map(|peer| peer.messages_in);
+    assert!(flooded > Some(20_000), "{flooded:?} messages");
+    Ok(())
+}
+
+/// A session that announces one prefix again and again.
+fn flood_over(mut stream: TcpStream, stop: &AtomicBool, sent: &AtomicU32) -> std::io::Result<()> {
+    let mut reader = stream.try_clone()?;
+    std::thread::spawn(move || drop(std::io::copy(&mut reader, &mut std::io::sink())));
+    stream.write_all(&[open(), message(4, &[])].concat())?;
+    // ORIGIN, AS_PATH 64513, NEXT_HOP, and 198.51.100.0/24.
+    let attributes = [
+        &[0x40_u8, 1, 1, 0][..],
+        &[0x40, 2, 6, 2, 1, 0, 0, 0xfc, 0x01],
+        &[0x40, 3, 4, 10, 0, 0, 77],
+    ]
+    .concat();
+    let length = u16::try_from(attributes.len()).unwrap_or(u16::MAX).to_be_bytes();
+    let update = message(2, &[&[0, 0], &length[..], &attributes, &[24, 198, 51, 100]].concat());
+    let chunk = update.repeat(500);
+    while !stop.load(Ordering::Relaxed) {
+        stream.write_all(&chunk)?;
+        sent.fetch_add(500, Ordering::Relaxed);
+    }
     Ok(())
 }
 

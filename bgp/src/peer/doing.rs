@@ -166,11 +166,10 @@ impl PeerTask {
         if self.session.as_ref().is_some_and(|session| session.role == role) {
             self.session = None;
         }
-        let (reason, uptime) = match (&down.reason, down.uptime) {
-            // A collision is no error; the other connection goes on.
-            (Reason::Collision | Reason::Stopped, None) => return,
-            ended => ended,
-        };
+        if down.is_no_fault() {
+            return;
+        }
+        let (reason, uptime) = (&down.reason, down.uptime);
         let at = SystemTime::now();
         let error = PeerError { at, text: reason.to_string() };
         let status = self.status.status();

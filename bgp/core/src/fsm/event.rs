@@ -1,6 +1,7 @@
 //! What goes into a connection's state machine, what comes out, and why a connection ends.
 
 use super::timers::Timer;
+use crate::wire::notification::{cease, code};
 use crate::wire::{DecodeError, Family, Message, Negotiated, Notification, Update};
 use std::fmt;
 use std::time::Duration;
@@ -85,6 +86,22 @@ pub enum Reason {
     Collision,
     /// We ended it before anything was sent.
     Stopped,
+}
+
+// === impl Down ===
+
+impl Down {
+    /// An attempt that ended because another connection goes on, or because nothing was wanted: nobody's fault.
+    pub fn is_no_fault(&self) -> bool {
+        let by_peer = |n: &Notification| (n.code, n.subcode) == (code::CEASE, cease::COLLISION);
+        self.uptime.is_none()
+            && match &self.reason {
+                Reason::Collision | Reason::Stopped => true,
+                // The peer has resolved the collision before us.
+                Reason::Received(notification) => by_peer(notification),
+                Reason::Sent { .. } | Reason::Transport(_) => false,
+            }
+    }
 }
 
 // === impl Reason ===

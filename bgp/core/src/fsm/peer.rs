@@ -6,7 +6,7 @@ use super::event::{Down, Input, Output, Reason};
 use super::open::RestartFlags;
 use super::state::{State, StateName};
 use super::timers::{Admission, Backoff, Jitter};
-use crate::wire::notification::{Notification, cease, code};
+use crate::wire::notification::Notification;
 use crate::wire::{Asn, Message, Negotiated, Open};
 use std::collections::VecDeque;
 use std::net::Ipv4Addr;
@@ -36,9 +36,6 @@ pub struct Peer {
     jitter: Jitter,
     outputs: VecDeque<(Role, Output)>,
 }
-
-/// Cease/Connection Collision Resolution (RFC 4486 §4).
-const COLLISION: (u8, u8) = (code::CEASE, cease::COLLISION);
 
 // === impl Peer ===
 
@@ -146,9 +143,11 @@ impl Peer {
     fn winner_without_open(&self, role: Role) -> bool {
         let State::OpenConfirm(session) = self.connection(role) else { return false };
         let (id, asn) = (session.peer_router_id, session.peer_asn);
-        let wins = |other| self.survivor(role, other, id, asn) == other;
-        others(role)
-            .any(|other| self.connection(other).name() == StateName::OpenSent && wins(other))
+        others(role).any(|other| {
+            let has_no_open =
+                matches!(self.connection(other).name(), StateName::Connect | StateName::OpenSent);
+            has_no_open && self.survivor(role, other, id, asn) == other
+        })
     }
 
     /// The waiting connection goes on when its time is up, or the other one has ended.
@@ -250,8 +249,17 @@ impl Peer {
             return;
         }
         for other in others(role) {
-            // What has lost, and a dial under way; what waits for its OPEN is decided by that.
-            if self.connection(other).name() != StateName::OpenSent {
+            // What would win is waited for, since the peer may have decided for it already; of the others, what has no OPEN
+            // may still get one.
+            let waits = match self.connection(other).name() {
+                StateName::Connect => self.survivor(role, other, peer_id, peer_asn) == other,
+                StateName::OpenSent => true,
+                StateName::Idle
+                | StateName::Active
+                | StateName::OpenConfirm
+                | StateName::Established => false,
+            };
+            if !waits {
                 self.fsm(other).handle(Input::CollisionLost, now);
             }
         }
@@ -323,11 +331,12 @@ impl Peer {
     }
 
     fn went_down(&mut self, role: Role, down: &Down, now: Instant) {
+        if down.is_no_fault() {
+            return;
+        }
         let cap = self.config.connect_retry;
         match (&down.reason, down.uptime) {
             (Reason::Collision | Reason::Stopped, _) => {}
-            // The peer has resolved the collision before us: nobody's fault.
-            (Reason::Received(n), None) if (n.code, n.subcode) == COLLISION => {}
             (Reason::Transport(_) | Reason::Received(_) | Reason::Sent { .. }, Some(uptime)) => {
                 let wait = self.backoff.after_session(uptime, cap, &mut self.jitter);
                 self.retry_at = Some(now + wait);

@@ -123,11 +123,28 @@ fn an_accepted_session_ends_the_dial_under_way_and_no_other_is_planned() {
     assert_eq!(peer.admit(now), Some(Role::Accept));
     peer.handle(Role::Accept, Input::Connected(BOTH.to_vec()), now);
     peer_outputs(&mut peer);
+    // The peer's identifier is the lower one: the dial would win, and the peer may know already.
     peer.handle(Role::Accept, message(Message::Open(peer_open())), now);
-    assert_eq!(of_role(&peer_outputs(&mut peer), Role::Dial), "close down");
     peer.handle(Role::Accept, message(Message::KeepAlive), now);
+    assert_eq!(of_role(&peer_outputs(&mut peer), Role::Dial), "");
+    peer.tick(now + secs(1));
+    assert_eq!(of_role(&peer_outputs(&mut peer), Role::Dial), "close down");
+    assert_eq!(peer.established(), Some(Role::Accept));
     peer.tick(now + secs(9));
     assert!(peer_outputs(&mut peer).iter().all(|(role, _)| *role == Role::Accept));
+}
+
+#[test]
+fn a_dial_that_would_lose_ends_with_the_peers_open() {
+    let now = Instant::now();
+    let mut peer = Peer::new(config());
+    peer.start(now);
+    assert_eq!(peer.admit(now), Some(Role::Accept));
+    peer.handle(Role::Accept, Input::Connected(BOTH.to_vec()), now);
+    peer_outputs(&mut peer);
+    let open = Open { router_id: Ipv4Addr::new(10, 0, 0, 9), ..peer_open() };
+    peer.handle(Role::Accept, message(Message::Open(open)), now);
+    assert_eq!(of_role(&peer_outputs(&mut peer), Role::Dial), "close down");
 }
 
 #[test]
@@ -146,7 +163,7 @@ fn graceful_open() -> Open {
 
 /// The session is on this connection since `now`, and the peer has graceful restart.
 fn graceful_session(on: Role, now: Instant) -> Peer {
-    let mut peer = Peer::new(config());
+    let mut peer = Peer::new(Config { passive: on != Role::Dial, ..config() });
     peer.start(now);
     if on != Role::Dial {
         assert_eq!(peer.admit(now), Some(on));
