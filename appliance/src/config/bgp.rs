@@ -180,3 +180,35 @@ fn hold_time(value: &Value<'_>) -> Result<Duration, String> {
     }
     Ok(time)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::parse;
+
+    fn of_peer(more: &str) -> String {
+        format!(
+            "data-plane = {{ interfaces = [\"eth0\"] }}\n[bgp]\nasn = 1\nrouter-id = \"10.0.0.1\"\n[[bgp.peer]]\n\
+             address = \"169.254.7.1\"\nasn = 2\n{more}"
+        )
+    }
+
+    /// A box that dies is missed within ten seconds, and a crash outlives no longer than a start takes.
+    #[test]
+    fn times_are_those_of_a_failover() {
+        let speaker = parse(&of_peer("")).unwrap().bgp.unwrap().speaker;
+        assert_eq!(speaker.graceful_restart, Duration::from_secs(30));
+        let peer = &speaker.peers[0];
+        let times = (peer.hold_time, peer.connect_retry);
+        assert_eq!(times, (Duration::from_secs(9), Duration::from_secs(2)));
+        assert_eq!((peer.multihop, peer.ttl_security), (None, false));
+    }
+
+    #[test]
+    fn hops_are_counted_from_one() {
+        let mistakes = parse(&of_peer("multihop = 0\nttl-security = true")).unwrap_err();
+        let words = mistakes.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let expected = "line 8: bgp.peer[169.254.7.1].multihop: 0 is out of range; ";
+        assert!(words.len() == 1 && words[0].starts_with(expected), "{words:?}");
+    }
+}

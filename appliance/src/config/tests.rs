@@ -21,20 +21,6 @@ fn minimal_takes_the_defaults() {
     assert!(config.services.is_empty() && !config.name.is_empty());
 }
 
-/// A box that dies is missed within ten seconds, and a crash outlives no longer than a start takes.
-#[test]
-fn times_of_bgp_are_those_of_a_failover() {
-    let text = format!(
-        "{MINIMAL}[bgp]\nasn = 1\nrouter-id = \"10.0.0.1\"\n[[bgp.peer]]\naddress = \"169.254.7.1\"\nasn = 2\n"
-    );
-    let speaker = parse(&text).unwrap().bgp.unwrap().speaker;
-    let seconds = |time: std::time::Duration| time.as_secs();
-    assert_eq!(seconds(speaker.graceful_restart), 30);
-    let peer = &speaker.peers[0];
-    assert_eq!((seconds(peer.hold_time), seconds(peer.connect_retry)), (9, 2));
-    assert_eq!((peer.multihop, peer.ttl_security), (None, false));
-}
-
 #[test]
 fn the_example_is_accepted() {
     let config = parse(include_str!("../../sluice.example.toml")).unwrap();
@@ -206,11 +192,6 @@ fn single_mistakes() {
             "bgp.peer[10.0.0.1].hold-time",
             "[bgp]\nasn = 1\nrouter-id = \"10.0.0.1\"\n[[bgp.peer]]\naddress = \"10.0.0.1\"\nasn = 2\nhold-time = \"2s\"",
             "\"2s\" is too short; write \"0s\" for none, or at least \"3s\"",
-        ),
-        (
-            "bgp.peer[10.0.0.1].multihop",
-            "[bgp]\nasn = 1\nrouter-id = \"10.0.0.1\"\n[[bgp.peer]]\naddress = \"10.0.0.1\"\nasn = 2\nmultihop = 0",
-            "0 is out of range; write a number from 1 to 255",
         ),
         (
             "bgp.peer[10.0.0.1].passive",
