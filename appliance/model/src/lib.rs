@@ -5,6 +5,7 @@
 
 mod desired;
 mod health;
+mod held;
 mod observed;
 mod service;
 #[cfg(any(test, feature = "testing"))]
@@ -12,6 +13,7 @@ pub mod testing;
 
 pub use desired::{Clash, Desired, Generation};
 pub use health::{Health, HealthCheck, Probe, StatusRange, Target, Verdict};
+pub use held::{HELD, held, is_held, keep_unclaimed};
 pub use observed::{Observed, RouteAttributes, host_prefix};
 pub use service::{
     Backend, Family, Frontend, NoBackend, Program, Protocol, Service, ServiceName,
