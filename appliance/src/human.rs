@@ -2,6 +2,63 @@
 //!
 //! Pure: "now" is always a parameter.
 
+use std::fmt::Write as _;
+
+/// True for characters that change how others are shown, or are not seen themselves: control characters (escape sequences
+/// of terminals begin with one, also in C1), the controls of bidirectional text (UAX #9), separators of lines, and
+/// characters without width. A text with them may show what it does not say.
+pub(crate) fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{00ad}' | '\u{061c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// A text from outside, for one line of a table, a log or a page: what is hidden is written as `\u{1b}`.
+pub(crate) fn visible(text: &str) -> String {
+    escaped(text, |_| false, |shown, c| write!(shown, "{}", c.escape_unicode()))
+}
+
+/// The same for a text of several lines of our own.
+pub(crate) fn visible_lines(text: &str) -> String {
+    escaped(text, |c| c == '\n', |shown, c| write!(shown, "{}", c.escape_unicode()))
+}
+
+/// The same for a document of JSON, in the document's own notation: it says what it said before.
+pub(crate) fn visible_json(document: &str) -> String {
+    let unit = |shown: &mut String, c: char| {
+        c.encode_utf16(&mut [0; 2]).iter().try_for_each(|unit| write!(shown, "\\u{unit:04x}"))
+    };
+    // Between its texts a document has line ends and spaces only.
+    escaped(document, |c| matches!(c, '\n' | '\r' | '\t'), unit)
+}
+
+fn escaped(
+    text: &str,
+    stays: impl Fn(char) -> bool,
+    escape: impl Fn(&mut String, char) -> std::fmt::Result,
+) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_hidden(c) && !stays(c) {
+            // Writing to a String cannot fail.
+            let _infallible = escape(&mut shown, c);
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
+}
+
+/// The beginning of a text, of `most` bytes at most.
+pub(crate) fn beginning(text: &str, most: usize) -> &str {
+    let mut end = text.len().min(most);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).unwrap_or_default()
+}
+
 /// Three significant digits with an SI suffix: `0`, `0.4`, `12.3`, `999`, `1.23k`, `45.6M`.
 pub(crate) fn si(value: f64) -> String {
     const SUFFIXES: [&str; 6] = ["", "k", "M", "G", "T", "P"];
@@ -111,6 +168,25 @@ pub(crate) fn socket(address: &str, port: u16) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_text_moves_the_cursor() {
+        for (text, shown) in [
+            ("größer 東京 🦀", "größer 東京 🦀"),
+            ("\u{1b}[2J\u{1b}]0;x\u{7}", "\\u{1b}[2J\\u{1b}]0;x\\u{7}"),
+            ("a\nb\r\tc\u{8}", "a\\u{a}b\\u{d}\\u{9}c\\u{8}"),
+            ("\u{9b}31m\u{7f}", "\\u{9b}31m\\u{7f}"),
+            ("\u{202e}txt.exe\u{2069}", "\\u{202e}txt.exe\\u{2069}"),
+        ] {
+            assert_eq!(visible(text), shown);
+        }
+        assert_eq!(visible_lines("a\nb\u{1b}"), "a\nb\\u{1b}");
+        let value = serde_json::json!({ "a": "\u{1b}\u{9b}\u{202e}\u{e0041}\n" });
+        let shown = visible_json(&format!("{value:#}\n"));
+        assert!(!shown.contains(|c| is_hidden(c) && c != '\n'), "{shown:?}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).unwrap(), value);
+        assert_eq!((beginning("größer", 3), beginning("gr", 9)), ("gr", "gr"));
+    }
 
     #[test]
     fn numbers_have_three_digits() {

@@ -6,11 +6,13 @@ mod cli;
 mod cloud_init;
 mod config;
 mod daemon;
+mod files;
 mod health;
 mod http;
 mod human;
 mod ledger;
 mod ports;
+mod raw;
 mod reconcile;
 #[cfg(test)]
 mod scratch;
@@ -57,6 +59,6 @@ async fn welcome(args: cli::WelcomeArgs) -> anyhow::Result<()> {
 /// The last words of a command that failed: the whole chain of causes, once.
 #[expect(clippy::print_stderr, reason = "this is where a command reports its failure")]
 fn fail(error: &anyhow::Error) -> ExitCode {
-    eprintln!("sluice: {error:#}");
+    eprintln!("sluice: {}", human::visible_lines(&format!("{error:#}")));
     ExitCode::FAILURE
 }

@@ -119,7 +119,9 @@ fn a_wish_is_served_changed_kept_and_taken_away() -> Result<()> {
         ("PUT", state("uid-1", 4, &[]), 409, "older"),
         ("PUT", state("uid-1", 7, &[]), 409, "count on"),
         ("PUT", state("uid-2", 9, &[]), 409, "belongs to"),
-        ("PATCH", json!({ "nonsense": 1 }), 422, "nonsense"),
+        ("PATCH", json!({ "nonsense": 1 }), 422, "owner is missing"),
+        ("PUT", state("uid-1\u{1b}[2J", 9, &[]), 422, "U+001B"),
+        ("PUT", state(&"o".repeat(129), 9, &[]), 422, "128"),
     ] {
         let (got, why) = caller.refused(method, "prod", &body.to_string())?;
         assert!(got == status && why.contains(word), "{method} {body}: {got} {why}");

@@ -5,7 +5,7 @@
 
 use crate::{
     Backend, BgpError, BgpErrorKind, BgpPeer, BgpRoute, BgpSpeaker, BgpState, Change, ChangeKind,
-    Counters, Drop, Health, Link, NextHopState, PeerReport, Problem, Protocol, RatePoint, Rates,
+    Counters, Drop, Health, Held, Link, NextHopState, PeerReport, Problem, Protocol, RatePoint, Rates,
     Service, ServiceReport, ServiceState, Snapshot, SourceChange, SourceReport, SourceState,
     SourceSummary, Status, Traffic, Vip, WantedBackend, WantedHealth, WantedPeer, WantedRoute,
     WantedService, XdpMode,
@@ -25,11 +25,11 @@ use utoipa::OpenApi;
     ),
     paths(
         snapshot, status, services, service, backends, vips, bgp_peers, bgp_routes, drops,
-        history, sources, source_report, source_put, source_patch, source_delete, events, description, healthz, readyz, metrics,
+        history, sources, source_report, source_put, source_patch, source_delete, held, held_delete, events, description, healthz, readyz, metrics,
     ),
     components(schemas(
         Backend, BgpError, BgpErrorKind, BgpPeer, BgpRoute, BgpSpeaker, BgpState, Change, ChangeKind, Counters, Drop,
-        Health, Link, NextHopState, Problem, Protocol, RatePoint, Rates, Service, ServiceState,
+        Health, Held, Link, NextHopState, Problem, Protocol, RatePoint, Rates, Service, ServiceState,
         Snapshot, Status, Traffic, Vip, XdpMode, PeerReport, ServiceReport, SourceChange,
         SourceReport, SourceState, SourceSummary, WantedBackend, WantedHealth, WantedPeer,
         WantedRoute, WantedService,
@@ -165,6 +165,22 @@ fn source_patch() {}
     ))]
 #[expect(dead_code, reason = "carries an annotation")]
 fn source_delete() {}
+
+/// What is held after the ledger was lost.
+#[utoipa::path(get, path = "/api/v1/held", tag = "sources", responses((status = 200, body = Held)))]
+#[expect(dead_code, reason = "carries an annotation")]
+fn held() {}
+
+/// Ends the wait for sources after the ledger was lost: what the kernel carries and no source has claimed is removed.
+#[utoipa::path(delete, path = "/api/v1/held", tag = "sources",
+    responses(
+        (status = 204, description = "Let go"),
+        (status = 403, body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "Nothing is waited for", body = Problem,
+            content_type = "application/problem+json"),
+    ))]
+#[expect(dead_code, reason = "carries an annotation")]
+fn held_delete() {}
 
 /// Server-sent events.
 ///

@@ -3,14 +3,32 @@
 //! A source is one cluster (`PUT /api/v1/sources/{source}`, then `PATCH` with what changed). Its generation grows with
 //! every change: `PUT` with a lower one is refused, the same one with other content too, and a `PATCH` must name the
 //! generation it builds on. What a source wished last stays in force until it wishes otherwise, whoever restarts.
+//!
+//! # Versions
+//!
+//! Bridges and appliances are upgraded at different times, in either order. [`CONTRACT`] counts; a report says which one the
+//! appliance understands. The rules that keep both sides working:
+//!
+//! - New members are optional, and their absence means what it meant before. Nothing is removed, renamed or given another
+//!   type or meaning: that would be `/api/v2`.
+//! - An appliance that does not know a member serves the rest, keeps the member as it was sent, and lists it as `ignored`
+//!   in its report. After its own update it reads what it has kept.
+//! - Ignoring a member must never open what its author has closed. So a service lists such members by name in `requires`
+//!   (`"requires": ["deny_ranges"]`): an appliance that does not know one of them leaves that service out and says why.
+//! - A service whose members have values that the appliance does not know (a further protocol) is left out alone.
+//! - Who reads a report ignores members that it does not know, and takes a value that it does not know for the default one.
+//! - Texts have at most 2048 bytes and no control characters or controls of bidirectional text, an owner has 128 characters
+//!   of ASCII at most, a name 253. A message that breaks this is refused as a whole.
 
 use crate::{BgpState, Protocol, ServiceState};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
+
+/// The version of this contract; it grows when members are added. 1 refused whatever it did not know.
+pub const CONTRACT: u32 = 2;
 
 /// Everything a source wants; the body of `PUT /api/v1/sources/{source}`. Services that are absent are removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
 pub struct SourceState {
     /// Who stands behind the source, for example the UID of the cluster. A source belongs to the first owner that
     /// writes to it; another one is refused with 409 until an operator deletes the source.
@@ -32,7 +50,6 @@ pub struct SourceState {
 /// What changed since `base`; the body of `PATCH /api/v1/sources/{source}`. 409 when `base` is not the generation the
 /// appliance has: the source then sends everything with `PUT`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
 pub struct SourceChange {
     /// As in [`SourceState`].
     pub owner: String,
@@ -57,7 +74,6 @@ pub const MAX_SECONDARY_VIPS: usize = 3;
 
 /// One wanted frontend per VIP: one port and protocol over one set of backends.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
 pub struct WantedService {
     /// Unique on the appliance over all sources.
     #[schema(example = "prod/default/web/80-tcp")]
@@ -103,7 +119,6 @@ pub struct WantedService {
 #[derive(
     Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema,
 )]
-#[serde(deny_unknown_fields)]
 pub struct WantedBackend {
     /// IP address, without port.
     pub address: String,
@@ -116,7 +131,6 @@ pub struct WantedBackend {
 /// A health check. Defaults are those of the configuration file. Over SCTP itself there is none, so one of a service of
 /// SCTP names another port.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
 pub struct WantedHealth {
     /// Request target of an HTTP GET, beginning with a slash; absent for a TCP connect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -137,7 +151,6 @@ pub struct WantedHealth {
 
 /// BGP attributes of the routes to a service's VIPs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
 pub struct WantedRoute {
     /// LOCAL_PREF towards internal peers (RFC 4271 §5.1.5).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -153,7 +166,6 @@ pub struct WantedRoute {
 /// A BGP peer. The appliance's own AS number and identifier are in its configuration; a peer of the configuration file
 /// with the same address takes precedence and is reported as a problem of this one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
 pub struct WantedPeer {
     /// Unique in the source.
     pub name: String,
@@ -183,6 +195,10 @@ pub struct WantedPeer {
 pub struct SourceReport {
     /// Name of the appliance.
     pub appliance: String,
+    /// The version of the contract that the appliance understands; 0 is one from before this member.
+    #[serde(default)]
+    #[schema(example = 2)]
+    pub contract: u32,
     /// The source's name.
     pub source: String,
     /// Its owner.
@@ -196,6 +212,21 @@ pub struct SourceReport {
     /// What became of each peer that names this appliance or none, by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub peers: Vec<PeerReport>,
+    /// Members beside those of services that the appliance does not know and ignores, as `peers[].bfd`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ignored: Vec<String>,
+}
+
+/// What is held since the record of what is wanted was lost, see [`crate::Status::degraded`]; all empty when it is in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Held {
+    /// What has happened to the record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Sources that have not sent everything since.
+    pub awaited: Vec<String>,
+    /// Services that stand for what the kernel carries and no source has claimed, by name.
+    pub services: Vec<String>,
 }
 
 /// One source in short, as the status shows it.
@@ -220,6 +251,7 @@ pub struct PeerReport {
     /// Its name.
     pub name: String,
     /// State of the session.
+    #[serde(deserialize_with = "or_default")]
     pub state: BgpState,
     /// Why there is no session, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -239,8 +271,52 @@ pub struct ServiceReport {
     /// with. A service without a usable backend (`state` is `down`) announces nothing and is as it should be.
     pub announced: bool,
     /// What it can do for clients.
+    #[serde(deserialize_with = "or_default")]
     pub state: ServiceState,
     /// Why it is not served as wanted, in words: a clash with another source, a limit, an address without a way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+    /// Members of it that the appliance does not know and ignores, as `backends[].zone`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ignored: Vec<String>,
+}
+
+/// A value of a closed set that a later version may have made larger: one that is not known is the default.
+fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+    from: D,
+) -> Result<T, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Value<T> {
+        Known(T),
+        Unknown(serde::de::IgnoredAny),
+    }
+    Ok(match Value::deserialize(from)? {
+        Value::Known(value) => value,
+        Value::Unknown(_) => T::default(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_report_of_a_newer_appliance_is_read() {
+        let report = r#"{ "appliance": "a", "contract": 9, "source": "s", "owner": "o", "generation": 1, "revision": 2,
+            "mood": "good", "ignored": ["x"], "peers": [{ "name": "p", "state": "Resting", "since": 1 }],
+            "services": [{ "name": "w", "generation": 1, "programmed": true, "announced": true, "state": "warm", "zone": [] },
+                { "name": "v", "generation": 1, "programmed": true, "announced": true, "state": "up" }] }"#;
+        let report: SourceReport = serde_json::from_str(report).unwrap();
+        assert_eq!((report.contract, report.peers[0].state), (9, BgpState::Idle));
+        let states: Vec<_> = report.services.iter().map(|s| (s.programmed, s.state)).collect();
+        assert_eq!(states, [(true, ServiceState::Unprogrammed), (true, ServiceState::Up)]);
+    }
+
+    #[test]
+    fn the_report_of_an_older_appliance_is_read() {
+        let report = r#"{ "appliance": "a", "source": "s", "owner": "o", "generation": 1, "revision": 2, "services": [] }"#;
+        let report: SourceReport = serde_json::from_str(report).unwrap();
+        assert_eq!((report.contract, report.ignored.len()), (0, 0));
+    }
 }

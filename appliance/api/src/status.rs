@@ -47,6 +47,10 @@ pub struct Status {
     pub adopted: bool,
     /// True when everything that is configured is at work; `/readyz` answers with it.
     pub ready: bool,
+    /// True when the record of what is wanted was lost: what the kernel carried goes on until every source has said again
+    /// what it wants. Not ready meanwhile.
+    #[serde(default)]
+    pub degraded: bool,
     /// Why not ready, and what else needs an operator's eye; one sentence each.
     pub problems: Vec<String>,
     /// Interfaces the data plane works on, by name.

@@ -2,6 +2,7 @@
 
 use super::request::{Api, RequestError};
 use super::{Cli, tables};
+use crate::human;
 use clap::{Args, CommandFactory, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use serde::de::DeserializeOwned;
@@ -26,7 +27,9 @@ pub(crate) enum ClientCommand {
     /// Show the virtual IPs
     Vips(Options),
     /// Show the bridges that say what should be, or forget one of them
-    #[command(after_help = "Examples:\n  sluice sources\n  sluice sources forget prod")]
+    #[command(
+        after_help = "Examples:\n  sluice sources\n  sluice sources forget prod\n  sluice sources forget --held"
+    )]
     Sources {
         #[command(subcommand)]
         what: Option<Sources>,
@@ -68,7 +71,11 @@ pub(crate) enum Sources {
     /// Forget a source that does not come back: its services are withdrawn and removed
     Forget {
         /// The source's name
-        name: String,
+        #[arg(required_unless_present = "held")]
+        name: Option<String>,
+        /// After the ledger was lost: wait for no further source, and remove what none has claimed
+        #[arg(long, conflicts_with = "name")]
+        held: bool,
     },
 }
 
@@ -125,9 +132,16 @@ pub(crate) async fn run(command: ClientCommand) -> anyhow::Result<()> {
             let table = |all: &Vec<SourceSummary>| tables::sources(all);
             ask(&options, "/api/v1/sources", table).await?
         }
-        ClientCommand::Sources { what: Some(Sources::Forget { name }), options } => {
+        ClientCommand::Sources { what: Some(Sources::Forget { name: None, .. }), options } => {
+            options.api.delete("/api/v1/held").await?;
+            "what no source has claimed is let go\n".to_owned()
+        }
+        ClientCommand::Sources {
+            what: Some(Sources::Forget { name: Some(name), .. }),
+            options,
+        } => {
             options.api.delete(&format!("/api/v1/sources/{}", percent_encoded(&name))).await?;
-            format!("source {name} is forgotten\n")
+            format!("source {} is forgotten\n", human::visible(&name))
         }
         ClientCommand::Bgp { what: None | Some(Bgp::Peers), options } => {
             ask(&options, "/api/v1/bgp/peers", |all: &Vec<BgpPeer>| tables::peers(all)).await?
@@ -138,7 +152,8 @@ pub(crate) async fn run(command: ClientCommand) -> anyhow::Result<()> {
         ClientCommand::Bgp { what: Some(Bgp::Routes), options } => {
             ask(&options, "/api/v1/bgp/routes", |all: &Vec<BgpRoute>| tables::routes(all)).await?
         }
-        ClientCommand::Completions { shell } => completions(shell),
+        // A script has tabs, and nothing from outside.
+        ClientCommand::Completions { shell } => return Ok(write(&completions(shell))?),
     };
     print(&text)?;
     Ok(())
@@ -151,8 +166,12 @@ async fn ask<T: DeserializeOwned>(
 ) -> Result<String, RequestError> {
     Ok(match options.output {
         Output::Table => table(&options.api.read(path).await?),
+        // What foreign texts hold was made visible where tables are made; in JSON it is written in JSON's own way.
         // Through a generic value, so that members a newer appliance adds are kept.
-        Output::Json => format!("{:#}\n", options.api.read::<serde_json::Value>(path).await?),
+        Output::Json => human::visible_json(&format!(
+            "{:#}\n",
+            options.api.read::<serde_json::Value>(path).await?
+        )),
     })
 }
 
@@ -162,8 +181,13 @@ fn completions(shell: Shell) -> String {
     String::from_utf8_lossy(&script).into_owned()
 }
 
-/// A reader that had enough (`| head`) is no failure.
+/// Prints lines; a terminal obeys nothing in them.
 pub(super) fn print(text: &str) -> io::Result<()> {
+    write(&human::visible_lines(text))
+}
+
+/// A reader that had enough (`| head`) is no failure.
+fn write(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error),
@@ -205,6 +229,21 @@ mod tests {
         };
         assert_eq!(options.output, Output::Json);
         assert_eq!(options.api.to_string(), "http://127.0.0.1:9");
+    }
+
+    #[test]
+    fn a_source_is_forgotten_by_its_name() {
+        let forget = |line: &str| match parsed(line) {
+            ClientCommand::Sources { what: Some(Sources::Forget { name, held }), .. } => {
+                (name, held)
+            }
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(forget("sluice sources forget prod"), (Some("prod".to_owned()), false));
+        assert_eq!(forget("sluice sources forget --held"), (None, true));
+        for line in ["sluice sources forget", "sluice sources forget prod --held"] {
+            assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Aligned columns of text.
 
+use crate::human;
+
 /// Where a column's cells stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Align {
@@ -22,8 +24,9 @@ impl<const COLUMNS: usize> Table<COLUMNS> {
         Self { columns, rows: Vec::new() }
     }
 
+    /// What cells say comes from anywhere; nothing in them moves the cursor, nor begins another line.
     pub(super) fn row(&mut self, cells: [String; COLUMNS]) {
-        self.rows.push(cells);
+        self.rows.push(cells.map(|cell| human::visible(&cell)));
     }
 
     /// The table, or `nothing` when it has no rows.
@@ -67,6 +70,13 @@ mod tests {
         table.row(["web".into(), "1".into(), "x".into()]);
         table.row(["größer".into(), "100".into(), String::new()]);
         assert_eq!(table.render("none"), "NAME      N\nweb       1  x\ngrößer  100\n");
+    }
+
+    #[test]
+    fn nothing_in_a_cell_is_obeyed() {
+        let mut table = Table::new([("NAME", Align::Left), ("N", Align::Right)]);
+        table.row(["\u{1b}[2J".into(), "a\nb".into()]);
+        assert_eq!(table.render("none"), "NAME             N\n\\u{1b}[2J  a\\u{a}b\n");
     }
 
     #[test]

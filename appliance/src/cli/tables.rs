@@ -11,11 +11,15 @@ use std::fmt::Write as _;
 /// The appliance in a few lines, then its links, then its problems.
 pub(super) fn status(status: &Status) -> String {
     let mut text = String::new();
-    let ready = if status.ready { "ready" } else { "NOT READY" };
+    let ready = match (status.ready, status.degraded) {
+        (true, _) => "ready",
+        (false, false) => "NOT READY",
+        (false, true) => "DEGRADED, not ready",
+    };
     let adopted = if status.adopted { ", adopted a running data plane" } else { "" };
     let mut line = |name: &str, value: String| {
         // Writing to a String cannot fail.
-        _ = writeln!(text, "{name:<12}{value}");
+        _ = writeln!(text, "{name:<12}{}", human::visible(&value));
     };
     line("appliance", format!("{}, sluice {}", status.name, status.version));
     line("state", ready.to_owned());
@@ -49,7 +53,7 @@ pub(super) fn status(status: &Status) -> String {
     if !status.problems.is_empty() {
         text.push_str("\nPROBLEMS\n");
         for problem in &status.problems {
-            _ = writeln!(text, "- {problem}");
+            _ = writeln!(text, "- {}", human::visible(problem));
         }
     }
     text
@@ -138,6 +142,7 @@ pub(super) fn services(services: &[Service]) -> String {
 pub(super) fn service(service: &Service) -> String {
     let check = service.check.as_deref().unwrap_or("none");
     let one = std::slice::from_ref(service);
+    let check = human::visible(check);
     format!("{}check: {check}\n\n{}", services(one), backends(&service.backends))
 }
 

@@ -6,9 +6,10 @@
 mod network;
 mod user_data;
 
+use crate::files;
 use serde_json::Value;
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::Path;
 
 /// What a document says that is not understood.
@@ -55,7 +56,7 @@ pub(crate) fn apply(dir: &Path) -> Vec<Outcome> {
         ("meta-data", user_data::take_meta),
         ("network-config", network::take),
     ];
-    let outcome = |(name, take): (&'static str, Take)| match fs::read_to_string(dir.join(name)) {
+    let outcome = |(name, take): (&'static str, Take)| match files::text(&dir.join(name)) {
         Ok(text) => Some((name, take(dir, &text))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => Some((name, Err(error.into()))),
@@ -76,12 +77,15 @@ fn read<T: serde::de::DeserializeOwned>(value: Value) -> Result<T, Mistake> {
 
 /// Writes a file unless it is there; returns its name if it was written.
 fn put(dir: &Path, name: &str, content: &str) -> io::Result<Option<String>> {
-    let path = dir.join(name);
-    if content.is_empty() || path.exists() {
+    if content.is_empty() {
         return Ok(None);
     }
-    fs::write(path, content)?;
-    Ok(Some(name.to_owned()))
+    // Whatever has the name, a link to nowhere too, was put there by somebody.
+    match fs::File::create_new(dir.join(name)) {
+        Ok(mut file) => file.write_all(content.as_bytes()).map(|()| Some(name.to_owned())),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 #[cfg(test)]
@@ -142,6 +146,22 @@ package_upgrade: true
         assert_eq!(words, ["user-data: sluice.toml", "meta-data: hostname"]);
         assert_eq!(content(&scratch, "sluice.toml"), text);
         assert_eq!(content(&scratch, "hostname"), "edge-2\n");
+    }
+
+    #[test]
+    fn what_editors_do_to_files_is_no_matter() {
+        let edited = |text: &str| format!("\u{feff}{}\r\n", text.replace('\n', "\r\n"));
+        let (user, meta) = (edited(USER_DATA), edited("local-hostname: y\n"));
+        let (scratch, words) = outcomes(&[("user-data", &user), ("meta-data", &meta)]);
+        assert_eq!(words, ["user-data: authorized_keys hostname", "meta-data: "]);
+        let keys = "ssh-ed25519 AAAA1 one\nssh-ed25519 AAAA2 two\n";
+        assert_eq!(content(&scratch, "authorized_keys"), keys);
+        let network = edited("version: 2\nethernets:\n  eth0:\n    addresses: [ 192.0.2.2/24 ]\n");
+        let (scratch, words) = outcomes(&[("network-config", &network)]);
+        assert!(words[0].contains("network"), "{words:?}");
+        assert!(fs::read_dir(scratch.path()).unwrap().count() == 2, "{words:?}");
+        let (_scratch, words) = outcomes(&[("user-data", &edited("#!/bin/sh\n"))]);
+        assert!(words[0].contains("programs are not run"), "{words:?}");
     }
 
     #[test]

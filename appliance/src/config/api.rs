@@ -3,9 +3,11 @@
 use super::report::Report;
 use super::section::Section;
 use super::values;
+use crate::sources::check_source;
 use serde_spanned::Spanned;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use toml::de::DeValue;
 
 /// Port of the REST API and the status page unless configured.
 const PORT: u16 = 8080;
@@ -81,10 +83,16 @@ fn tls(mut table: Section<'_, '_>, report: &mut Report) -> Option<ApiTls> {
     })
 }
 
+/// The name of a source, as `PUT /api/v1/sources/NAME` takes it.
+fn source(value: &DeValue<'_>) -> Result<String, String> {
+    let name = values::text(value)?;
+    check_source(&name).map(|()| name).map_err(|why| format!("is no name of a source: {why}"))
+}
+
 fn token(mut table: Section<'_, '_>, report: &mut Report) -> Option<ApiToken> {
     let name = table.required(report, "name", "name = \"prod\"", values::text);
     let file = table.required(report, "file", "file = \"/etc/sluice/prod.token\"", values::path);
-    let sources = table.list(report, "sources", values::text).unwrap_or_default();
+    let sources = table.list(report, "sources", source).unwrap_or_default();
     table.finish(report);
     Some(ApiToken {
         name: name?.into_inner(),

@@ -15,7 +15,7 @@ pub(crate) fn check(path: &Path) -> ExitCode {
         }
         Err(error) => {
             let error = anyhow::Error::from(error);
-            eprintln!("{error:#}");
+            eprintln!("{}", crate::human::visible_lines(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }

@@ -4,6 +4,7 @@ use super::pattern::Patterns;
 use super::report::Report;
 use super::section::Section;
 use super::values;
+use crate::human;
 use serde_spanned::Spanned;
 use sluice_xdp::AttachPolicy;
 use std::net::Ipv4Addr;
@@ -89,5 +90,5 @@ fn interfaces(
 pub(super) fn host_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let name = name.trim();
-    if name.is_empty() { "sluice".to_owned() } else { name.to_owned() }
+    if name.is_empty() { "sluice".to_owned() } else { human::visible(name) }
 }

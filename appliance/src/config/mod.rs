@@ -28,6 +28,7 @@ pub(crate) use values::{
     Community, community_of as community, not_routed, spelled, written_duration,
 };
 
+use crate::files;
 use report::{Mistake, Report};
 use section::Section;
 use sluice_model::Service;
@@ -59,8 +60,8 @@ pub(crate) struct Config {
 /// # Errors
 /// When it cannot be read, or with every mistake in it.
 pub(crate) fn load(path: &Path) -> Result<Config, ConfigError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    let text =
+        files::text(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
     parse(&text).map_err(|mistakes| ConfigError::Mistakes { path: path.to_owned(), mistakes })
 }
 

@@ -1,5 +1,6 @@
 //! Single values: from what TOML knows to what the appliance means, or a sentence that says what to write instead.
 
+use crate::human;
 use ipnet::IpNet;
 use sluice_model::StatusRange;
 use std::fmt::Write as _;
@@ -9,12 +10,18 @@ use std::path::PathBuf;
 use std::time::Duration;
 use toml::de::DeValue;
 
+/// Bytes of a text; the longest that is meant is a path.
+const MAX_TEXT: usize = 4096;
+
+/// Bytes of a text that messages repeat.
+const SHOWN: usize = 200;
+
 type Parsed<T> = Result<T, String>;
 
 /// A value as the file has it, for messages.
 fn shown(value: &DeValue<'_>) -> String {
     match value {
-        DeValue::String(text) => format!("\"{text}\""),
+        DeValue::String(text) => format!("\"{}\"", human::visible(human::beginning(text, SHOWN))),
         DeValue::Integer(number) => number.to_string(),
         DeValue::Float(number) => number.as_str().to_owned(),
         DeValue::Boolean(flag) => flag.to_string(),
@@ -39,7 +46,16 @@ pub(super) fn kind(value: &DeValue<'_>) -> &'static str {
 pub(super) fn text(value: &DeValue<'_>) -> Parsed<String> {
     match value.as_str() {
         Some("") => Err("is empty; write a value or leave the key out".to_owned()),
-        Some(text) => Ok(text.to_owned()),
+        Some(text) if text.len() > MAX_TEXT => {
+            Err(format!("has {} bytes; write {MAX_TEXT} at most", text.len()))
+        }
+        Some(text) => match text.chars().find(|c| human::is_hidden(*c)) {
+            Some(c) => Err(format!(
+                "has the character U+{:04X}, which is not shown; leave it out",
+                u32::from(c)
+            )),
+            None => Ok(text.to_owned()),
+        },
         None => Err(format!("{} is not text; write it in quotes", shown(value))),
     }
 }

@@ -77,9 +77,10 @@ pub(super) struct Appliance {
     pub(super) pace: Pace,
     /// Ends the API.
     pub(super) stop: CancellationToken,
-    /// What the last reload, the ledger and the data plane have to complain about.
+    /// While the ledger is lost: how many sources were heard, and since when.
+    pub(super) heard: Option<(usize, Instant)>,
+    /// What the last reload and the data plane have to complain about.
     pub(super) reload_problem: Option<String>,
-    pub(super) ledger_problem: Option<String>,
     pub(super) data_plane_problem: Option<String>,
     pub(super) sweep: Option<JoinHandle<anyhow::Result<u64>>>,
     pub(super) swept_at: Instant,
@@ -230,6 +231,7 @@ impl Appliance {
         }
         self.follow_access();
         let now = Instant::now();
+        self.recover(now).await;
         if self.attachments.retry_at().is_some_and(|at| now >= at) {
             self.sync_links().await;
         }
@@ -287,7 +289,7 @@ impl Appliance {
         let patterns = &self.config.data_plane.interfaces;
         let mut troubles = self.reconciler.problems();
         troubles.extend(self.attachments.problems(patterns, &self.links));
-        let own = [&self.reload_problem, &self.ledger_problem, &self.data_plane_problem];
+        let own = [&self.reload_problem, &self.data_plane_problem];
         troubles.extend(own.into_iter().flatten().cloned());
         troubles.extend(self.access_problems());
         troubles.extend(self.waits_for_restart());

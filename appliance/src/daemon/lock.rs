@@ -1,8 +1,9 @@
 //! One daemon for each state directory: a lock that the kernel gives back when the process ends, however it ends.
 
+use crate::files;
 use anyhow::{Context as _, bail};
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read as _, Seek as _, Write as _};
+use std::io::{ErrorKind, Read as _, Seek as _, Write as _};
 use std::path::Path;
 
 /// Held as long as it lives.
@@ -15,8 +16,8 @@ pub(super) fn acquire(state_dir: &Path) -> anyhow::Result<Lock> {
     std::fs::create_dir_all(state_dir)
         .with_context(|| format!("cannot create the state directory {}", state_dir.display()))?;
     let path = state_dir.join("sluice.lock");
-    let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
-    let mut file = open.with_context(|| format!("cannot open the lock {}", path.display()))?;
+    let (mut file, is_ours) =
+        open(&path).with_context(|| format!("cannot open the lock {}", path.display()))?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
@@ -30,10 +31,27 @@ pub(super) fn acquire(state_dir: &Path) -> anyhow::Result<Lock> {
             return Err(error).with_context(|| format!("cannot lock {}", path.display()));
         }
     }
-    file.set_len(0)?;
-    file.rewind()?;
-    writeln!(file, "{}", std::process::id())?;
+    if is_ours {
+        // Who runs is a courtesy; a full disk does not keep anybody from running.
+        let written = file
+            .set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| writeln!(file, "{}", std::process::id()));
+        drop(written);
+    }
     Ok(Lock { _file: file })
+}
+
+/// The file, and whether it can be written. On a file system that has become read-only the daemon starts all the same:
+/// what it does not keep it does not promise.
+fn open(path: &Path) -> std::io::Result<(File, bool)> {
+    let mut options = OpenOptions::new();
+    match files::open_own(path, options.read(true).write(true).create(true).truncate(false)) {
+        Err(error) if error.kind() == ErrorKind::ReadOnlyFilesystem => {
+            Ok((files::open_own(path, OpenOptions::new().read(true))?, false))
+        }
+        opened => Ok((opened?, true)),
+    }
 }
 
 #[cfg(test)]
@@ -50,6 +68,15 @@ mod tests {
         assert!(second.starts_with(&expected), "{second}");
         drop(first);
         acquire(scratch.path()).unwrap();
+    }
+
+    #[test]
+    fn a_link_in_its_place_is_not_followed() {
+        let scratch = Scratch::new();
+        std::fs::write(scratch.path().join("victim"), "precious").unwrap();
+        std::os::unix::fs::symlink("victim", scratch.path().join("sluice.lock")).unwrap();
+        assert!(acquire(scratch.path()).is_err());
+        assert_eq!(std::fs::read_to_string(scratch.path().join("victim")).unwrap(), "precious");
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod outside;
 mod pace;
 mod peers;
 mod privileges;
+mod recovery;
 mod reload;
 mod shutdown;
 mod start;

@@ -6,11 +6,12 @@ use super::nat64;
 use super::outside::Outside;
 use super::pace::Pace;
 use super::peers;
+use super::recovery;
 use super::shutdown;
 use crate::config::Config;
 use crate::health::{Checks, Reports};
 use crate::http::{App, Sources};
-use crate::ledger::{Ledger, SharedLedger, Submission};
+use crate::ledger::{Ledger, SharedLedger};
 use crate::ports::{Addresses, DataPlane, NextHops, Routes};
 use crate::reconcile::{Look, Reconciler};
 use crate::status::{Meter, PeerProblems};
@@ -39,11 +40,7 @@ pub(super) async fn start(path: PathBuf, config: Config) -> anyhow::Result<Appli
         None => None,
     };
     let ledger = config.state_dir.join("desired.json");
-    let (mut ledger, ledger_problem) = Ledger::open(ledger, config.data_plane.nat64_source)?;
-    if let Some(problem) = &ledger_problem {
-        tracing::error!("{problem}");
-    }
-    ledger.submit(Submission::Config(config.services.clone()))?;
+    let mut ledger = Ledger::open(ledger, config.data_plane.nat64_source);
     let netlink = Netlink::start().await.context("cannot read links and addresses")?;
     let links = netlink.links().borrow().clone();
     let missing = links::missing(&config.data_plane.interfaces, &links);
@@ -56,7 +53,9 @@ pub(super) async fn start(path: PathBuf, config: Config) -> anyhow::Result<Appli
     let data_plane = DataPlane::open(options(&config)).await?;
     let adopted = data_plane.adopted();
     let addresses = Addresses(netlink.clone());
-    let reconciler = Reconciler::new(data_plane.clone(), addresses, Routes::default());
+    let mut reconciler = Reconciler::new(data_plane.clone(), addresses, Routes::default());
+    let found = reconciler.observe().await.context("cannot read back what is in place")?;
+    ledger.begin(config.services.clone(), found, recovery::expected(&config));
     let now = Instant::now();
     let desired = ledger.subscribe();
     let ledger = SharedLedger::start(ledger).context("cannot start the ledger's writer")?;
@@ -90,8 +89,8 @@ pub(super) async fn start(path: PathBuf, config: Config) -> anyhow::Result<Appli
         snapshots: watch::Sender::new(Arc::new(Snapshot::default())),
         pace: Pace::new(now),
         stop: CancellationToken::new(),
+        heard: None,
         reload_problem: None,
-        ledger_problem,
         data_plane_problem: None,
         sweep: None,
         swept_at: now,

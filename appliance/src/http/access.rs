@@ -1,6 +1,7 @@
 //! Who may talk to the API from outside: tokens and client certificates, read again when their files change.
 
 use crate::config::{ApiTls, ApiToken};
+use crate::files;
 use anyhow::{Context as _, bail};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
@@ -120,7 +121,7 @@ fn stamps(config: &ApiTls) -> Vec<Option<SystemTime>> {
 }
 
 fn read_token(token: &ApiToken) -> anyhow::Result<Token> {
-    let text = std::fs::read_to_string(&token.file)
+    let text = files::text(&token.file)
         .with_context(|| format!("cannot read {}", token.file.display()))?;
     let secret = text.trim();
     if secret.len() < MIN_TOKEN || secret.contains(char::is_whitespace) {
@@ -155,7 +156,9 @@ fn provider() -> Arc<CryptoProvider> {
 }
 
 fn identity(config: &ApiTls) -> anyhow::Result<Arc<dyn ResolvesServerCert>> {
-    let key = PrivateKeyDer::from_pem_file(&config.key)
+    let pem = files::bytes(&config.key)
+        .with_context(|| format!("cannot use the key {}", config.key.display()))?;
+    let key = PrivateKeyDer::from_pem_slice(&pem)
         .with_context(|| format!("cannot use the key {}", config.key.display()))?;
     let certified = CertifiedKey::from_der(certificates(&config.certificate)?, key, &provider())
         .with_context(|| format!("cannot use the certificate {}", config.certificate.display()))?;
@@ -185,9 +188,10 @@ fn server(
 }
 
 fn certificates(file: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
-    let read = || CertificateDer::pem_file_iter(file)?.collect::<Result<Vec<_>, _>>();
-    let all =
-        read().with_context(|| format!("cannot read certificates from {}", file.display()))?;
+    let cannot = || format!("cannot read certificates from {}", file.display());
+    let pem = files::bytes(file).with_context(cannot)?;
+    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    let all = all.with_context(cannot)?;
     if all.is_empty() {
         bail!("{} holds no certificate in PEM", file.display());
     }
@@ -239,6 +243,25 @@ mod tests {
         assert!(problem.contains("stays in force: cannot use the key"), "{problem}");
         assert!(after.is_stale(&config), "until it is mended");
         assert!(Access::read(&config).is_err(), "there is nothing to fall back on at the start");
+    }
+
+    #[test]
+    fn what_editors_do_to_files_is_no_matter() {
+        let scratch = Scratch::new();
+        let config = files(&scratch);
+        let before = Access::read(&config).unwrap();
+        let edited =
+            [&config.certificate, &config.key, &config.tokens[0].file, &config.tokens[1].file];
+        for file in edited {
+            let text = std::fs::read_to_string(file).unwrap().replace('\n', "\r\n");
+            write(file, format!("\u{feff}{text}\r\n\r\n")).unwrap();
+        }
+        let config = ApiTls { client_ca: Some(config.certificate.clone()), ..config };
+        let after = Access::read(&config).unwrap();
+        assert_eq!((lets_in(&after), &after.problems), (lets_in(&before), &before.problems));
+        write(&config.tokens[0].file, b"\xff\xfet\0o\0k\0").unwrap();
+        let after = Access::read(&config).unwrap();
+        assert!(after.problems[0].contains("UTF-16"), "{:?}", after.problems);
     }
 
     #[test]

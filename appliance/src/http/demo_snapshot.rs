@@ -48,6 +48,7 @@ fn status(t: u64, rates: Rates) -> Status {
         programmed_generation: 42,
         adopted: true,
         ready: true,
+        degraded: false,
         problems,
         links: vec![
             Link {

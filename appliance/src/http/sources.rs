@@ -4,7 +4,7 @@ use super::App;
 use super::access::Caller;
 use super::problem::{self, Refused};
 use crate::ledger::{Accepted, SharedLedger, Submission, SubmitError};
-use crate::sources::Refusal;
+use crate::sources::{Refusal, SaidChange, SaidState, check_source};
 use crate::status::SourceReports;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
@@ -13,8 +13,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use axum::{Extension, Json, Router};
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
-use sluice_api::SourceReport;
+use sluice_api::{CONTRACT, SourceReport};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -25,8 +24,6 @@ const MAX_BODY: usize = 64 << 20;
 const POLL: Duration = Duration::from_secs(25);
 /// How long an accepted wish is waited for to show in a report. It shows after one pass of the planner.
 const SEEN: Duration = Duration::from_secs(2);
-/// Longest name of a source, that of a label in DNS.
-const MAX_NAME: usize = 63;
 
 /// What the handlers need.
 #[derive(Clone)]
@@ -46,6 +43,7 @@ pub(super) fn routes() -> Router<App> {
     Router::new()
         .route("/api/v1/sources/{source}", get(report).put(put).patch(patch).delete(forget))
         .layer(DefaultBodyLimit::max(MAX_BODY))
+        .route("/api/v1/held", get(held).delete(let_go))
 }
 
 async fn report(
@@ -80,7 +78,7 @@ async fn put(
     uri: Uri,
     body: Bytes,
 ) -> Response {
-    let state = match read(&caller, &source, &headers, &body) {
+    let state = match read(&caller, &source, &headers, &body, SaidState::read) {
         Ok(state) => state,
         Err(refused) => return refused.answer(&uri),
     };
@@ -96,7 +94,7 @@ async fn patch(
     uri: Uri,
     body: Bytes,
 ) -> Response {
-    let change = match read(&caller, &source, &headers, &body) {
+    let change = match read(&caller, &source, &headers, &body, SaidChange::read) {
         Ok(change) => change,
         Err(refused) => return refused.answer(&uri),
     };
@@ -121,12 +119,36 @@ async fn forget(
     }
 }
 
+async fn held(State(app): State<App>) -> Response {
+    Json(app.sources.ledger.held()).into_response()
+}
+
+/// What was held since the ledger was lost is nobody's own, so only who may do everything decides about it.
+async fn let_go(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    uri: Uri,
+) -> Response {
+    if caller != Caller::Local {
+        let detail = "only who is on the appliance may end the wait for sources";
+        return problem::answer(StatusCode::FORBIDDEN, &uri, detail);
+    }
+    match app.sources.ledger.submit(Submission::Settle).await {
+        Ok(Accepted::New) => StatusCode::NO_CONTENT.into_response(),
+        Ok(Accepted::Known) => {
+            problem::answer(StatusCode::NOT_FOUND, &uri, "nothing is held: the ledger is in order")
+        }
+        Err(error) => refused(error).answer(&uri),
+    }
+}
+
 /// The body, from who may send it.
-fn read<T: DeserializeOwned>(
+fn read<T>(
     caller: &Caller,
     source: &str,
     headers: &HeaderMap,
     body: &[u8],
+    decode: impl Fn(&[u8]) -> Result<T, String>,
 ) -> Result<T, Refused> {
     may_write(caller, source)?;
     // A page from elsewhere cannot send this type without asking first, and nobody here would permit it.
@@ -136,18 +158,14 @@ fn read<T: DeserializeOwned>(
         let detail = "send Content-Type: application/json";
         return Err(Refused::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
     }
-    serde_json::from_slice(body).map_err(|error| {
-        let detail = format!("the body does not fit the contract: {error}");
+    decode(body).map_err(|why| {
+        let detail = format!("the body does not fit contract {CONTRACT}: {why}");
         Refused::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
     })
 }
 
 fn may_write(caller: &Caller, source: &str) -> Result<(), Refused> {
-    let is_allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    if source.is_empty() || source.len() > MAX_NAME || !source.chars().all(is_allowed) {
-        let detail = format!("a source's name has 1 to {MAX_NAME} of a-z, 0-9 and -");
-        return Err(Refused::new(StatusCode::BAD_REQUEST, detail));
-    }
+    check_source(source).map_err(|why| Refused::new(StatusCode::BAD_REQUEST, why))?;
     if caller.may_write(source) {
         return Ok(());
     }
@@ -172,6 +190,7 @@ async fn submit(app: App, source: String, uri: Uri, wish: Submission) -> Respons
         // It is kept and will be followed; what became of it shows later.
         None => Json(SourceReport {
             source,
+            contract: CONTRACT,
             generation: generation.unwrap_or_default(),
             ..SourceReport::default()
         })

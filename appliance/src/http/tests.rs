@@ -36,8 +36,7 @@ struct Server {
 fn sources(
     scratch: &crate::scratch::Scratch,
 ) -> (Sources, watch::Sender<Arc<crate::status::SourceReports>>) {
-    let (ledger, _) =
-        crate::ledger::Ledger::open(scratch.path().join("desired.json"), None).unwrap();
+    let ledger = crate::ledger::Ledger::open(scratch.path().join("desired.json"), None);
     let report = SourceReport { source: "prod".into(), revision: 7, ..SourceReport::default() };
     let reports = BTreeMap::from([("prod".to_owned(), Arc::new(report))]);
     let reports = watch::Sender::new(Arc::new(reports));

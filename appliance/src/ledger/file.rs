@@ -1,72 +1,73 @@
-//! The ledger's file: JSON, replaced as a whole. The types of the file are its own; the vocabulary knows no serde.
+//! The ledger's file: JSON. The types of the file are its own; the vocabulary knows no serde.
+//!
+//! Members that are not known are no mistake: a newer version has written them and was rolled back. Those of the whole and
+//! of sources are kept, and written again, so that it finds them when it comes back.
 
-use super::Content;
-use crate::sources::{Bridge, Wish};
+use super::{Content, Recovery};
+use crate::raw::{Members, Raw};
+use crate::sources::{Bridge, Sent, Wish, peers};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
-use sluice_api::{WantedPeer, WantedService};
+use serde_json::value::RawValue;
 use sluice_model::{
     Backend, Generation, HealthCheck, NoBackend, Probe, Protocol, RouteAttributes, Service,
     ServiceName, StatusRange, canonical_prefixes,
 };
-use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Of the layout that is written.
+/// Of the layout that is written. It grows when something that was there gets another meaning; a further member is none.
 const FORMAT: u32 = 5;
 
 /// Layouts that are read. The first knew neither source ranges, affinity, full NAT nor routes, the second no bridges, the
-/// third no NAT64, the fourth no SCTP; all have defaults.
-const READABLE: std::ops::RangeInclusive<u32> = 1..=FORMAT;
+/// third no NAT64, the fourth no SCTP; all have defaults. The next one is that of an update that was rolled back: a
+/// version may only change what the one before it can read as well.
+const READABLE: std::ops::RangeInclusive<u32> = 1..=FORMAT + 1;
 
-/// Why a file was not read.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum ReadError {
-    #[error("cannot read it")]
-    Io(#[source] io::Error),
-    #[error("{0}")]
-    Garbled(String),
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// As it is written. It is read by [`content`], member by member.
+#[derive(Serialize)]
 struct LedgerFile<'a> {
     format: u32,
     revision: u64,
-    sources: BTreeMap<String, WishEntry>,
-    #[serde(default)]
-    bridges: BTreeMap<String, BridgeEntry<'a>>,
-    changed: BTreeMap<String, u64>,
+    sources: BTreeMap<&'static str, WishEntry>,
+    bridges: BTreeMap<&'a str, BridgeEntry<'a>>,
+    changed: BTreeMap<&'a str, u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recovery: Option<&'a Recovery>,
+    #[serde(flatten)]
+    beyond: &'a BTreeMap<String, Raw>,
+}
+
+/// A bridge's words as they were sent: what was made of them follows from the program that reads them. Written as they
+/// lie in memory, because there may be thousands, and read by [`bridge`].
+#[derive(Serialize)]
+struct BridgeEntry<'a> {
+    owner: &'a str,
+    generation: u64,
+    inside: &'a [String],
+    peers: PeersEntry<'a>,
+    /// Each with the generation that last changed it.
+    services: Vec<(u64, &'a Sent)>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    beyond: &'a BTreeMap<String, Raw>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum PeersEntry<'a> {
+    Raw(&'a Raw),
+    Known(&'a [sluice_api::WantedPeer]),
 }
 
 #[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct WishEntry {
     generation: u64,
     services: Vec<ServiceEntry>,
 }
 
-/// A bridge's words as they were sent: what was made of them follows from the program that reads them. Written as they
-/// lie in memory, because there may be thousands, and read into values of their own.
 #[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct BridgeEntry<'a> {
-    owner: String,
-    generation: u64,
-    inside: Vec<String>,
-    peers: Vec<WantedPeer>,
-    /// Each with the generation that last changed it.
-    services: Vec<(u64, Cow<'a, WantedService>)>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct ServiceEntry {
     name: String,
     vips: Vec<IpAddr>,
@@ -91,7 +92,6 @@ struct ServiceEntry {
 }
 
 #[derive(Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct RouteEntry {
     local_pref: Option<u32>,
     med: Option<u32>,
@@ -116,7 +116,6 @@ enum NoBackendEntry {
 }
 
 #[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct HealthEntry {
     probe: ProbeEntry,
     interval_ms: u64,
@@ -133,37 +132,68 @@ enum ProbeEntry {
     HttpGet { path: String, host: Option<String>, status: (u16, u16) },
 }
 
-/// Reads the file; an absent one is empty.
-pub(super) fn read(path: &Path, nat64_source: Option<Ipv4Addr>) -> Result<Content, ReadError> {
-    let bytes = match std::fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Content::default()),
-        Err(error) => return Err(ReadError::Io(error)),
-    };
-    let file: LedgerFile<'_> =
-        serde_json::from_slice(&bytes).map_err(|error| ReadError::Garbled(error.to_string()))?;
-    if !READABLE.contains(&file.format) {
-        let format = file.format;
-        return Err(ReadError::Garbled(format!(
-            "format {format} is newer than {FORMAT}, which is known here"
-        )));
+/// What the file's bytes say.
+pub(super) fn content(bytes: &[u8], nat64_source: Option<Ipv4Addr>) -> Result<Content, String> {
+    let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
+    let mut all = Members::of(text)?;
+    let format: u32 = all.required("format")?;
+    if !READABLE.contains(&format) {
+        return Err(format!(
+            "format {format} is too new: {FORMAT} is known here, and the one after it can be read"
+        ));
     }
-    file.into_content(nat64_source).map_err(ReadError::Garbled)
+    // The file's own services are read from the configuration at each start; these only tell what has changed.
+    let sources: BTreeMap<String, &RawValue> = match all.raw("sources") {
+        Some(sources) => serde_json::from_str(sources.get()).map_err(|error| error.to_string())?,
+        None => BTreeMap::new(),
+    };
+    let config = sources.get(CONFIG).and_then(|entry| serde_json::from_str(entry.get()).ok());
+    let bridges: BTreeMap<String, &RawValue> = match all.raw("bridges") {
+        Some(bridges) => serde_json::from_str(bridges.get()).map_err(|error| error.to_string())?,
+        None => BTreeMap::new(),
+    };
+    let bridges = bridges.into_iter().map(|(name, entry)| {
+        let bridge =
+            bridge(entry.get(), nat64_source).map_err(|why| format!("source {name}: {why}"));
+        Ok((name, Arc::new(bridge?)))
+    });
+    let changed: BTreeMap<String, u64> = all.required("changed")?;
+    Ok(Content {
+        revision: Generation(all.required("revision")?),
+        config: config.map(|entry: WishEntry| Wish::from(entry)).unwrap_or_default(),
+        bridges: bridges.collect::<Result<_, String>>()?,
+        changed: changed.into_iter().map(|(n, g)| (ServiceName(n), Generation(g))).collect(),
+        recovery: all.optional("recovery")?,
+        beyond: all.rest(),
+    })
 }
 
-/// Replaces the file so that at every moment, also after a power cut, the old one or the new one is there.
-pub(super) fn write(path: &Path, content: &Content) -> io::Result<()> {
+/// What a bridge's words come to depends on the address there is for NAT64.
+fn bridge(text: &str, nat64_source: Option<Ipv4Addr>) -> Result<Bridge, String> {
+    let mut all = Members::of(text)?;
+    let (peers, mut beyond) = peers(&mut all)?;
+    let (owner, generation) = (all.required("owner")?, all.required("generation")?);
+    let inside = all.optional("inside")?.unwrap_or_default();
+    let services: Vec<(u64, &RawValue)> = match all.raw("services") {
+        Some(services) => {
+            serde_json::from_str(services.get()).map_err(|error| error.to_string())?
+        }
+        None => return Err("services is missing".to_owned()),
+    };
+    let services = services.into_iter().map(|(at, service)| Ok((at, Sent::read(service)?)));
+    let services: Vec<(u64, Sent)> = services.collect::<Result<_, String>>()?;
+    beyond.members = all.optional("beyond")?.unwrap_or_default();
+    beyond.members.extend(all.rest());
+    let peers = peers.unwrap_or_default();
+    let bridge = Bridge { owner, generation, inside, peers, beyond, wishes: BTreeMap::new() };
+    bridge.kept(services, nat64_source)
+}
+
+/// The file's bytes.
+pub(super) fn bytes(content: &Content) -> serde_json::Result<Vec<u8>> {
     let mut bytes = serde_json::to_vec(&LedgerFile::from(content))?;
     bytes.push(b'\n');
-    let directory = path.parent().unwrap_or(Path::new("/"));
-    std::fs::create_dir_all(directory)?;
-    let fresh = path.with_extension("json.new");
-    let mut file = File::create(&fresh)?;
-    file.write_all(&bytes)?;
-    file.sync_all()?;
-    std::fs::rename(&fresh, path)?;
-    // The rename itself is only safe once the directory is.
-    File::open(directory)?.sync_all()
+    Ok(bytes)
 }
 
 fn milliseconds(duration: Duration) -> u64 {
@@ -175,38 +205,17 @@ fn milliseconds(duration: Duration) -> u64 {
 /// The configuration file among the sources.
 const CONFIG: &str = "config";
 
-impl LedgerFile<'_> {
-    /// What a bridge's words come to depends on the address there is for NAT64.
-    fn into_content(mut self, nat64_source: Option<Ipv4Addr>) -> Result<Content, String> {
-        let config = self.sources.remove(CONFIG).map(Wish::from).unwrap_or_default();
-        if let Some((other, _)) = self.sources.first_key_value() {
-            return Err(format!("{other} is not a source"));
-        }
-        let bridge = |(name, entry): (String, BridgeEntry<'_>)| {
-            let BridgeEntry { owner, generation, inside, peers, services } = entry;
-            let services = services.into_iter().map(|(at, wanted)| (at, wanted.into_owned()));
-            let kept = Bridge::kept(owner, generation, inside, peers, services, nat64_source)?;
-            Ok((name, Arc::new(kept)))
-        };
-        let generations = self.changed.into_iter();
-        Ok(Content {
-            revision: Generation(self.revision),
-            config,
-            bridges: self.bridges.into_iter().map(bridge).collect::<Result<_, String>>()?,
-            changed: generations.map(|(n, g)| (ServiceName(n), Generation(g))).collect(),
-        })
-    }
-}
-
 impl<'a> From<&'a Content> for LedgerFile<'a> {
     fn from(content: &'a Content) -> Self {
         let bridges = content.bridges.iter();
         LedgerFile {
             format: FORMAT,
             revision: content.revision.0,
-            sources: BTreeMap::from([(CONFIG.to_owned(), WishEntry::from(&content.config))]),
-            bridges: bridges.map(|(name, b)| (name.clone(), b.as_ref().into())).collect(),
-            changed: content.changed.iter().map(|(n, g)| (n.0.clone(), g.0)).collect(),
+            sources: BTreeMap::from([(CONFIG, WishEntry::from(&content.config))]),
+            bridges: bridges.map(|(name, b)| (name.as_str(), b.as_ref().into())).collect(),
+            changed: content.changed.iter().map(|(n, g)| (n.0.as_str(), g.0)).collect(),
+            recovery: content.recovery.as_ref(),
+            beyond: &content.beyond,
         }
     }
 }
@@ -215,11 +224,15 @@ impl<'a> From<&'a Bridge> for BridgeEntry<'a> {
     fn from(bridge: &'a Bridge) -> Self {
         let services = bridge.wishes.values();
         BridgeEntry {
-            owner: bridge.owner.clone(),
+            owner: &bridge.owner,
             generation: bridge.generation,
-            inside: bridge.inside.clone(),
-            peers: bridge.peers.clone(),
-            services: services.map(|wish| (wish.generation, Cow::Borrowed(&wish.wanted))).collect(),
+            inside: &bridge.inside,
+            peers: match &bridge.beyond.peers {
+                Some(raw) => PeersEntry::Raw(raw),
+                None => PeersEntry::Known(&bridge.peers),
+            },
+            services: services.map(|wish| (wish.generation, &wish.sent)).collect(),
+            beyond: &bridge.beyond.members,
         }
     }
 }

@@ -1,15 +1,20 @@
 //! The newest wish of each source: refuses older ones, survives restarts, publishes what follows from them.
 //!
-//! A source that disappears loses nothing: what it wished last stays until it wishes otherwise.
+//! A source that disappears loses nothing: what it wished last stays until it wishes otherwise. A file that cannot be read
+//! loses nothing either: what the kernel carries stays until everybody has spoken again, see `recovery`.
 
+mod disk;
 mod file;
+mod recovery;
 mod writer;
 
+pub(crate) use recovery::{Expected, Recovery};
 pub(crate) use writer::SharedLedger;
 
-use crate::sources::{Bridge, Bridges, Merged, Refusal, Wish, merge};
-use sluice_api::{SourceChange, SourceState};
-use sluice_model::{Desired, Generation, Service, ServiceName};
+use crate::raw::Raw;
+use crate::sources::{Bridge, Bridges, Merged, Refusal, SaidChange, SaidState, Wish, merge};
+use disk::Found;
+use sluice_model::{Desired, Generation, Observed, Service, ServiceName};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -26,6 +31,10 @@ struct Content {
     bridges: Bridges,
     /// The revision that last changed each service.
     changed: BTreeMap<ServiceName, Generation>,
+    /// While not everybody has said again what was lost.
+    recovery: Option<Recovery>,
+    /// What a newer version has written and this one does not know.
+    beyond: BTreeMap<String, Raw>,
 }
 
 /// The ledger, backed by one file.
@@ -34,16 +43,11 @@ pub(crate) struct Ledger {
     /// For NAT64, if there is one; as long as the daemon runs.
     nat64_source: Option<Ipv4Addr>,
     content: Content,
+    /// There was no file.
+    is_new: bool,
+    /// What the kernel carried at the start, while that matters.
+    held: Vec<Arc<Service>>,
     merged: watch::Sender<Arc<Merged>>,
-}
-
-/// Why a ledger cannot be opened.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot open the ledger {}", path.display())]
-pub(crate) struct OpenError {
-    path: PathBuf,
-    #[source]
-    source: std::io::Error,
 }
 
 /// What a source says.
@@ -56,20 +60,22 @@ pub(crate) enum Submission {
         /// Its source.
         source: String,
         /// What it wishes.
-        state: SourceState,
+        state: SaidState,
     },
     /// A change of what a bridge wishes.
     Patch {
         /// Its source.
         source: String,
         /// What changes.
-        change: SourceChange,
+        change: SaidChange,
     },
-    /// A bridge is to be forgotten, with everything it wished.
+    /// A bridge is to be forgotten, with everything it wished; it is not waited for either.
     Forget {
         /// Its source.
         source: String,
     },
+    /// Whoever has not claimed by now what the kernel carries does not want it.
+    Settle,
 }
 
 /// What is to be kept next.
@@ -77,6 +83,8 @@ struct Draft {
     config: Wish,
     bridges: Bridges,
     nat64_source: Option<Ipv4Addr>,
+    recovery: Option<Recovery>,
+    is_holding: bool,
 }
 
 /// Why a wish is refused; nothing has changed then.
@@ -112,28 +120,46 @@ pub(crate) enum Accepted {
 
 impl Ledger {
     /// Reads the file; an absent one is an empty ledger. One that cannot be understood is moved aside, not deleted, and
-    /// the second value says so. Wishes for NAT64 need an address.
-    pub(crate) fn open(
-        path: PathBuf,
-        nat64_source: Option<Ipv4Addr>,
-    ) -> Result<(Self, Option<String>), OpenError> {
-        let opened = file::read(&path, nat64_source);
-        let (content, trouble) = match opened {
-            Ok(content) => (content, None),
-            Err(file::ReadError::Io(source)) => return Err(OpenError { path, source }),
-            Err(file::ReadError::Garbled(reason)) => {
-                let aside = path.with_extension("json.unreadable");
-                std::fs::rename(&path, &aside)
-                    .map_err(|source| OpenError { path: path.clone(), source })?;
-                let moved = format!(
-                    "the ledger could not be read ({reason}); it is kept as {}",
-                    aside.display()
-                );
-                (Content::default(), Some(moved))
-            }
+    /// the one before it is taken. Wishes for NAT64 need an address.
+    pub(crate) fn open(path: PathBuf, nat64_source: Option<Ipv4Addr>) -> Self {
+        let lost = |content: Content, reason: String| {
+            // Even a source that is in the state before may have wished something since.
+            let awaited = content.bridges.keys().cloned().collect();
+            let recovery = Some(Recovery { reason, awaited, ..Recovery::default() });
+            Content { recovery, ..content }
+        };
+        let (content, is_new) = match disk::read(&path, nat64_source) {
+            Found::Current(content) => (content, false),
+            Found::Nothing => (Content::default(), true),
+            Found::Previous(content, reason) => (lost(content, reason), false),
+            Found::Lost(reason) => (lost(Content::default(), reason), false),
         };
         let merged = watch::Sender::new(Arc::new(content.merged()));
-        Ok((Ledger { path, nat64_source, content, merged }, trouble))
+        Ledger { path, nat64_source, content, is_new, held: Vec::new(), merged }
+    }
+
+    /// The first submission: what the configuration wishes, over what was found in the kernel. It holds even when it cannot
+    /// be kept, since the file that it comes from is the one that counts.
+    pub(crate) fn begin(&mut self, services: Vec<Service>, found: &Observed, expected: Expected) {
+        if self.is_new && !found.programs.is_empty() {
+            let reason = "there is no ledger, although the data plane is at work".to_owned();
+            self.content.recovery = Some(Recovery { reason, ..Recovery::default() });
+        }
+        if let Some(recovery) = &mut self.content.recovery {
+            self.held = sluice_model::held(found).into_iter().map(Arc::new).collect();
+            recovery.expect(expected);
+        }
+        let mut draft = self.draft();
+        let config = draft.take(Submission::Config(services));
+        // What is held changes what should be without anybody's wish.
+        if config == Ok(Accepted::Known) && draft.recovery.is_none() {
+            return;
+        }
+        let (next, merged) = self.next(draft);
+        let kept = disk::write(&self.path, &next);
+        self.content = next;
+        let unkept = kept.err().map(|error| self.unkept(&error));
+        self.merged.send_replace(Arc::new(Merged { unkept, ..merged }));
     }
 
     /// What should be, now and at each change.
@@ -142,6 +168,7 @@ impl Ledger {
     }
 
     /// Takes one submission, see [`Ledger::commit`].
+    #[cfg(test)]
     pub(crate) fn submit(&mut self, submission: Submission) -> Result<Accepted, SubmitError> {
         let only = self.commit(vec![submission]).pop();
         only.unwrap_or(Ok(Accepted::Known))
@@ -151,12 +178,19 @@ impl Ledger {
     /// What cannot be written is as if nobody had said anything: not even a refusal holds, since it may rest on what
     /// came before it in the group.
     pub(crate) fn commit(&mut self, group: Vec<Submission>) -> Vec<Result<Accepted, SubmitError>> {
-        let (config, bridges) = (self.content.config.clone(), self.content.bridges.clone());
-        let mut draft = Draft { config, bridges, nat64_source: self.nat64_source };
+        let mut draft = self.draft();
         let taken: Vec<_> = group.into_iter().map(|submission| draft.take(submission)).collect();
         if taken.contains(&Ok(Accepted::New))
             && let Err(source) = self.accept(draft)
         {
+            let unkept = Some(self.unkept(&source));
+            self.merged.send_if_modified(|merged| {
+                let is_news = merged.unkept != unkept;
+                if is_news {
+                    *merged = Arc::new(Merged { unkept, ..merged.as_ref().clone() });
+                }
+                is_news
+            });
             let source = Arc::new(source);
             let refused = || {
                 let (path, source) = (self.path.clone(), Arc::clone(&source));
@@ -169,20 +203,51 @@ impl Ledger {
 
     /// Written first, published second: what is acted on survives.
     fn accept(&mut self, draft: Draft) -> std::io::Result<()> {
-        let Draft { config, bridges, .. } = draft;
+        let (next, merged) = self.next(draft);
+        disk::write(&self.path, &next)?;
+        self.content = next;
+        if self.content.recovery.is_none() {
+            self.held = Vec::new();
+        }
+        self.merged.send_replace(Arc::new(merged));
+        Ok(())
+    }
+
+    fn draft(&self) -> Draft {
+        Draft {
+            config: self.content.config.clone(),
+            bridges: self.content.bridges.clone(),
+            nat64_source: self.nat64_source,
+            recovery: self.content.recovery.clone(),
+            is_holding: self.merged.borrow().held() > 0,
+        }
+    }
+
+    /// What would be in force, and what follows from it.
+    fn next(&self, draft: Draft) -> (Content, Merged) {
+        let Draft { config, bridges, recovery, .. } = draft;
         let revision = self.content.revision.next();
         let before = Arc::clone(&self.merged.borrow());
         let has_its_frontends = |service: &Service| {
             service.frontends().all(|f| before.desired.owner(&f) == Some(&service.name))
         };
-        let (desired, clashes) = merge(revision, &config, &bridges, has_its_frontends);
+        let held = if recovery.is_some() { &self.held[..] } else { &[] };
+        let (desired, clashes) = merge(revision, &config, &bridges, held, has_its_frontends);
         let changed = changed(&self.content.changed, &before.desired, &desired);
-        let next = Content { revision, config, bridges, changed };
-        file::write(&self.path, &next)?;
-        self.content = next;
-        let (changed, bridges) = (self.content.changed.clone(), self.content.bridges.clone());
-        self.merged.send_replace(Arc::new(Merged { desired, changed, clashes, bridges }));
-        Ok(())
+        let merged = Merged {
+            desired,
+            changed: changed.clone(),
+            clashes,
+            bridges: bridges.clone(),
+            recovery: recovery.clone(),
+            unkept: None,
+        };
+        let beyond = self.content.beyond.clone();
+        (Content { revision, config, bridges, changed, recovery, beyond }, merged)
+    }
+
+    fn unkept(&self, error: &std::io::Error) -> String {
+        format!("nothing new can be kept in {}: {error}", self.path.display())
     }
 }
 
@@ -201,14 +266,23 @@ impl Draft {
                 Ok(Accepted::New)
             }
             Submission::Put { source, state } => {
+                let is_empty = state.services.is_empty();
                 let next = Bridge::put(self.bridge(&source), state, self.nat64_source)?;
-                Ok(self.seat(source, next))
+                Ok(self.seat(source, next, is_empty))
             }
             Submission::Patch { source, change } => {
                 let next = Bridge::patch(self.bridge(&source), change, self.nat64_source)?;
-                Ok(self.seat(source, next))
+                Ok(self.seat(source, next, false))
             }
-            Submission::Forget { source } => match self.bridges.remove(&source) {
+            Submission::Forget { source } => {
+                let was_awaited = self.recovery.as_mut().is_some_and(|r| r.awaited.remove(&source));
+                match self.bridges.remove(&source) {
+                    Some(_) => Ok(Accepted::New),
+                    None if was_awaited => Ok(Accepted::New),
+                    None => Ok(Accepted::Known),
+                }
+            }
+            Submission::Settle => match self.recovery.take() {
                 Some(_) => Ok(Accepted::New),
                 None => Ok(Accepted::Known),
             },
@@ -219,10 +293,19 @@ impl Draft {
         self.bridges.get(source).map(Arc::as_ref)
     }
 
-    fn seat(&mut self, source: String, next: Option<Bridge>) -> Accepted {
-        let Some(next) = next else { return Accepted::Known };
-        self.bridges.insert(source, Arc::new(next));
-        Accepted::New
+    /// A source has spoken. One that wants nothing at first may not know yet what it wants: as long as something is held
+    /// that could be its own, that is no answer.
+    fn seat(&mut self, source: String, next: Option<Bridge>, is_empty: bool) -> Accepted {
+        let counts = !(is_empty && self.is_holding);
+        let is_heard = self.recovery.as_mut().is_some_and(|r| counts && r.hear(&source));
+        match next {
+            Some(next) => {
+                self.bridges.insert(source, Arc::new(next));
+                Accepted::New
+            }
+            None if is_heard => Accepted::New,
+            None => Accepted::Known,
+        }
     }
 }
 
@@ -244,9 +327,9 @@ impl Content {
     fn merged(&self) -> Merged {
         // Services that were left out never changed what should be.
         let was_there = |service: &Service| self.changed.contains_key(&service.name);
-        let (desired, clashes) = merge(self.revision, &self.config, &self.bridges, was_there);
+        let (desired, clashes) = merge(self.revision, &self.config, &self.bridges, &[], was_there);
         let (changed, bridges) = (self.changed.clone(), self.bridges.clone());
-        Merged { desired, changed, clashes, bridges }
+        Merged { desired, changed, clashes, bridges, recovery: self.recovery.clone(), unkept: None }
     }
 }
 
@@ -264,5 +347,7 @@ fn changed(
     after.services().map(|service| (service.name.clone(), when(service))).collect()
 }
 
+#[cfg(test)]
+mod kills;
 #[cfg(test)]
 mod tests;

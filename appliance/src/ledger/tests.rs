@@ -2,8 +2,10 @@
 
 use super::*;
 use crate::scratch::Scratch;
+use sluice_api::{SourceChange, SourceState};
+use sluice_model::is_held;
 
-fn services(names: &[&str]) -> Vec<Service> {
+pub(super) fn services(names: &[&str]) -> Vec<Service> {
     let example = include_str!("../../sluice.example.toml");
     let model = crate::config::parse(example).unwrap().services.remove(0);
     let rename = |(index, name): (usize, &&str)| Service {
@@ -14,12 +16,24 @@ fn services(names: &[&str]) -> Vec<Service> {
     names.iter().enumerate().map(rename).collect()
 }
 
+/// What there is, over a kernel that carries nothing, and what became of the file.
 fn open(scratch: &Scratch) -> (Ledger, Option<String>) {
-    Ledger::open(scratch.path().join("desired.json"), None).unwrap()
+    open_over(scratch, &Observed::default())
+}
+
+fn open_over(scratch: &Scratch, found: &Observed) -> (Ledger, Option<String>) {
+    let mut ledger = Ledger::open(scratch.path().join("desired.json"), None);
+    let config = ledger.content.config.services.iter().map(|service| service.as_ref().clone());
+    let config = config.collect();
+    if ledger.content.recovery.is_some() || !found.programs.is_empty() {
+        ledger.begin(config, found, Expected::default());
+    }
+    let reason = ledger.subscribe().borrow().recovery.as_ref().map(|it| it.reason.clone());
+    (ledger, reason)
 }
 
 /// What a bridge wants: services of these names, each on its own VIP.
-fn state(generation: u64, services: &[(&str, &str)]) -> SourceState {
+pub(super) fn state(generation: u64, services: &[(&str, &str)]) -> SourceState {
     let wanted = |(name, vip): &(&str, &str)| sluice_api::WantedService {
         name: (*name).to_owned(),
         vips: vec![(*vip).to_owned()],
@@ -30,11 +44,11 @@ fn state(generation: u64, services: &[(&str, &str)]) -> SourceState {
     SourceState { owner: "uid".to_owned(), generation, services, ..SourceState::default() }
 }
 
-fn put(source: &str, state: SourceState) -> Submission {
-    Submission::Put { source: source.to_owned(), state }
+pub(super) fn put(source: &str, state: SourceState) -> Submission {
+    Submission::Put { source: source.to_owned(), state: state.into() }
 }
 
-fn forget(source: &str) -> Submission {
+pub(super) fn forget(source: &str) -> Submission {
     Submission::Forget { source: source.to_owned() }
 }
 
@@ -44,7 +58,7 @@ fn add(source: &str, base: u64, name: &str, vip: &str) -> Submission {
     let (generation, source) = (base + 1, source.to_owned());
     let change =
         SourceChange { owner, base, generation, upsert: services, ..SourceChange::default() };
-    Submission::Patch { source, change }
+    Submission::Patch { source, change: change.into() }
 }
 
 fn names(merged: &Merged) -> Vec<&str> {
@@ -139,15 +153,187 @@ fn only_what_changed_counts_as_changed() {
     assert_eq!(changed, [("a", 1), ("b", 2), ("c", 2)]);
 }
 
+/// What a data plane carries for these VIPs.
+fn carried(vips: &[&str]) -> Observed {
+    let backends =
+        vec![sluice_model::Backend { address: "10.0.0.1:80".parse().unwrap(), weight: 1 }];
+    let program = |vip: &&str| {
+        let frontend = sluice_model::Frontend {
+            vip: vip.parse().unwrap(),
+            port: 1000,
+            protocol: sluice_model::Protocol::Tcp,
+        };
+        let program = sluice_model::Program {
+            backends: backends.clone(),
+            no_backend: sluice_model::NoBackend::Reject,
+            idle_timeout: std::time::Duration::from_secs(60),
+            source_ranges: Arc::default(),
+            affinity: None,
+            full_nat: Arc::default(),
+            multihomed: false,
+        };
+        (frontend, program)
+    };
+    Observed { programs: vips.iter().map(program).collect(), ..Observed::default() }
+}
+
 #[test]
-fn a_garbled_file_is_kept_aside() {
+fn a_file_that_cannot_be_read_takes_nothing_from_the_kernel() {
+    let newer = r#"{"format": 99, "revision": 1, "changed": {}}"#;
+    for (content, word) in [
+        (&b""[..], "EOF"),
+        (b"{\"format\": 5, \"rev", "EOF"),
+        (b"\0\0\0\0\0\0\0\0", "expected"),
+        (b"\xff\xfe", "utf-8"),
+        (newer.as_bytes(), "too new"),
+    ] {
+        let scratch = Scratch::new();
+        let at = |name: &str| scratch.path().join(name);
+        std::fs::write(at("desired.json"), content).unwrap();
+        let found = carried(&["192.0.2.1", "192.0.2.2", "192.0.2.3"]);
+        let (mut ledger, reason) = open_over(&scratch, &found);
+        let reason = reason.unwrap();
+        assert!(reason.contains(word) && reason.contains("desired.json.unreadable"), "{reason}");
+        assert_eq!(std::fs::read(at("desired.json.unreadable")).unwrap(), content);
+        let merged = || ledger.subscribe().borrow().clone();
+        assert_eq!((merged().held(), merged().clashes.len()), (3, 0), "{word}");
+        // Claimed by a source, one is held no longer; the others are.
+        ledger.submit(put("b", state(1, &[("b/1", "192.0.2.1")]))).unwrap();
+        let merged = ledger.subscribe().borrow().clone();
+        assert_eq!((merged.held(), merged.clashes.len()), (2, 0));
+        assert_eq!(merged.desired.services().filter(|s| !is_held(&s.name)).count(), 1);
+        // So it is after a further start.
+        drop(ledger);
+        let (mut ledger, again) = open_over(&scratch, &found);
+        assert_eq!(again, Some(reason));
+        assert_eq!(ledger.subscribe().borrow().held(), 2);
+        assert_eq!(ledger.submit(Submission::Settle).unwrap(), Accepted::New);
+        assert_eq!(ledger.submit(Submission::Settle).unwrap(), Accepted::Known);
+        assert_eq!(names(&ledger.subscribe().borrow()), ["b/1"]);
+        drop(ledger);
+        assert_eq!(open_over(&scratch, &found).1, None);
+    }
+}
+
+#[test]
+fn the_state_before_is_taken_when_the_newest_cannot_be_read() {
     let scratch = Scratch::new();
-    std::fs::write(scratch.path().join("desired.json"), b"{\"format\": 1, \"rev").unwrap();
+    let (mut ledger, _) = open(&scratch);
+    ledger.submit(put("b", state(1, &[("b/1", "192.0.2.1")]))).unwrap();
+    ledger.submit(add("b", 1, "b/2", "192.0.2.2")).unwrap();
+    drop(ledger);
+    let path = scratch.path().join("desired.json");
+    let whole = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+    let (mut ledger, reason) = open_over(&scratch, &carried(&["192.0.2.1", "192.0.2.2"]));
+    assert!(reason.unwrap().contains("before its last change"));
+    let merged = ledger.subscribe().borrow().clone();
+    assert_eq!(names(&merged), ["b/1", "held/192.0.2.2:1000/tcp"]);
+    let recovery = merged.recovery.clone().unwrap();
+    assert!(
+        recovery.awaited.contains("b") && !recovery.is_over(merged.held(), recovery::QUIET * 9)
+    );
+    // What it says after a lost connection is everything, under a generation of its own.
+    ledger.submit(put("b", state(3, &[("b/1", "192.0.2.1"), ("b/2", "192.0.2.2")]))).unwrap();
+    let merged = ledger.subscribe().borrow().clone();
+    assert_eq!(names(&merged), ["b/1", "b/2"]);
+    assert!(merged.recovery.as_ref().unwrap().is_over(merged.held(), std::time::Duration::ZERO));
+    // A file that is gone is one that cannot be read.
+    drop(ledger);
+    std::fs::remove_file(&path).unwrap();
+    assert!(open(&scratch).1.unwrap().contains("gone"));
+}
+
+#[test]
+fn who_wants_nothing_at_first_has_not_answered() {
+    let scratch = Scratch::new();
+    std::fs::write(scratch.path().join("desired.json"), "").unwrap();
+    let (mut ledger, _) = open_over(&scratch, &carried(&["192.0.2.1"]));
+    let heard = |ledger: &Ledger| ledger.subscribe().borrow().recovery.clone().unwrap().heard.len();
+    ledger.submit(put("b", state(1, &[]))).unwrap();
+    assert_eq!(heard(&ledger), 0);
+    ledger.submit(put("b", state(2, &[("b/1", "192.0.2.1")]))).unwrap();
+    assert_eq!(heard(&ledger), 1);
+    // Nothing is held now, so there is nothing that an empty wish could take.
+    ledger.submit(put("c", state(1, &[]))).unwrap();
+    assert_eq!(heard(&ledger), 2);
+}
+
+#[test]
+fn sources_that_tokens_name_are_waited_for() {
+    let scratch = Scratch::new();
+    std::fs::write(scratch.path().join("desired.json"), "garbage").unwrap();
+    let expected = |names: &[&str]| Expected {
+        named: names.iter().map(|name| (*name).to_owned()).collect(),
+        some: true,
+    };
+    let mut ledger = Ledger::open(scratch.path().join("desired.json"), None);
+    ledger.begin(Vec::new(), &Observed::default(), expected(&["b", "c"]));
+    let awaited = |ledger: &Ledger| {
+        let recovery = ledger.subscribe().borrow().recovery.clone().unwrap();
+        (recovery.awaited.into_iter().collect::<Vec<_>>().join(" "), recovery.some)
+    };
+    assert_eq!(awaited(&ledger), ("b c".to_owned(), true));
+    ledger.submit(put("b", state(1, &[]))).unwrap();
+    drop(ledger);
+    let mut ledger = Ledger::open(scratch.path().join("desired.json"), None);
+    ledger.begin(Vec::new(), &Observed::default(), expected(&["b", "c"]));
+    assert_eq!(awaited(&ledger), ("c".to_owned(), true), "one that was heard stays heard");
+    assert_eq!(ledger.submit(forget("c")).unwrap(), Accepted::New);
+    assert_eq!(awaited(&ledger), (String::new(), true));
+    // At a first start there is nothing to lose.
+    let scratch = Scratch::new();
+    let mut ledger = Ledger::open(scratch.path().join("desired.json"), None);
+    ledger.begin(Vec::new(), &Observed::default(), expected(&["b"]));
+    assert_eq!(ledger.subscribe().borrow().recovery, None);
+    // Unless something is there that somebody must have wanted.
+    let scratch = Scratch::new();
+    assert!(open_over(&scratch, &carried(&["192.0.2.1"])).1.unwrap().contains("no ledger"));
+}
+
+#[test]
+fn what_a_newer_version_wrote_is_kept() {
+    let scratch = Scratch::new();
+    let path = scratch.path().join("desired.json");
+    let service = r#"{"name": "b/1", "vips": ["192.0.2.1"], "port": 80, "protocol": "tcp", "backends": [], "algorithm": "least"}"#;
+    let text = format!(
+        r#"{{"format": {}, "revision": 3, "changed": {{}}, "sources": {{"config": {{"generation": 2, "services": "elsewhere"}}}},
+        "roles": {{"group":  1}}, "bridges": {{"b": {{"owner": "uid", "generation": 7, "inside": [], "mesh": true,
+        "peers": [{{"name": "p", "address": "10.0.0.1", "asn": 1, "bfd": 3}}], "services": [[5, {service}]]}}}}}}"#,
+        6
+    );
+    std::fs::write(&path, text).unwrap();
     let (mut ledger, trouble) = open(&scratch);
-    assert!(trouble.unwrap().contains("desired.json.unreadable"));
-    assert!(scratch.path().join("desired.json.unreadable").exists());
+    assert_eq!(trouble, None);
+    assert_eq!(names(&ledger.subscribe().borrow()), ["b/1"]);
     ledger.submit(Submission::Config(services(&["a"]))).unwrap();
-    assert_eq!(open(&scratch).1, None);
+    let written: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    assert_eq!((&written["format"], &written["roles"]["group"]), (&5.into(), &1.into()));
+    let bridge = &written["bridges"]["b"];
+    assert_eq!((&bridge["beyond"]["mesh"], &bridge["peers"][0]["bfd"]), (&true.into(), &3.into()));
+    assert_eq!(bridge["services"][0][1]["algorithm"], "least");
+    // And again.
+    let before = ledger.subscribe().borrow().bridges.clone();
+    drop(ledger);
+    assert_eq!(open(&scratch).0.subscribe().borrow().bridges, before);
+    assert_eq!(before["b"].wishes["b/1"].sent.ignored, ["algorithm"]);
+}
+
+#[test]
+fn a_start_does_without_a_disk() {
+    let scratch = Scratch::new();
+    let obstacle = scratch.path().join("desired.json.new");
+    std::fs::create_dir(&obstacle).unwrap();
+    let mut ledger = Ledger::open(scratch.path().join("desired.json"), None);
+    ledger.begin(services(&["a"]), &Observed::default(), Expected::default());
+    let merged = ledger.subscribe().borrow().clone();
+    assert_eq!(names(&merged), ["a"]);
+    assert!(merged.unkept.as_ref().unwrap().contains("desired.json"));
+    assert!(ledger.submit(put("b", state(1, &[]))).is_err(), "nothing is promised meanwhile");
+    std::fs::remove_dir(&obstacle).unwrap();
+    ledger.submit(put("b", state(1, &[]))).unwrap();
+    assert_eq!(ledger.subscribe().borrow().unkept, None);
 }
 
 #[test]
@@ -158,7 +344,9 @@ fn what_cannot_be_written_is_not_accepted() {
     std::fs::create_dir(scratch.path().join("desired.json.new")).unwrap();
     let refused = ledger.submit(Submission::Config(services(&["a"])));
     assert!(matches!(refused, Err(SubmitError::Write { .. })));
-    assert_eq!(*ledger.subscribe().borrow(), Arc::new(Merged::default()));
+    let merged = ledger.subscribe().borrow().clone();
+    assert!(merged.unkept.is_some());
+    assert_eq!(Merged { unkept: None, ..merged.as_ref().clone() }, Merged::default());
 }
 
 #[test]
@@ -194,7 +382,8 @@ fn a_write_that_fails_fails_for_all_who_waited_for_it() {
     let group = || vec![add("b", 1, "b/1", "192.0.2.1"), add("b", 1, "b/2", "192.0.2.2")];
     let answers = ledger.commit(group());
     assert!(answers.iter().all(|answer| matches!(answer, Err(SubmitError::Write { .. }))));
-    assert_eq!(*ledger.subscribe().borrow(), before);
+    let after = ledger.subscribe().borrow().clone();
+    assert_eq!(Merged { unkept: None, ..after.as_ref().clone() }, *before);
     std::fs::remove_dir(&obstacle).unwrap();
     assert!(matches!(
         ledger.commit(group())[..],

@@ -5,6 +5,8 @@
 
 use super::{Accepted, Ledger, Submission, SubmitError};
 use crate::sources::Merged;
+use sluice_api::Held;
+use sluice_model::is_held;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -48,6 +50,18 @@ impl SharedLedger {
         let waiting = Waiting { submission, answer };
         self.line.send(waiting).await.map_err(|_| SubmitError::Ended)?;
         answered.await.unwrap_or(Err(SubmitError::Ended))
+    }
+
+    /// What is held since the ledger was lost.
+    pub(crate) fn held(&self) -> Held {
+        let merged = self.merged.borrow();
+        let Some(recovery) = &merged.recovery else { return Held::default() };
+        let held = merged.desired.services().filter(|service| is_held(&service.name));
+        Held {
+            reason: Some(recovery.reason.clone()),
+            awaited: recovery.awaited.iter().cloned().collect(),
+            services: held.map(|service| service.name.0.clone()).collect(),
+        }
     }
 
     /// The newest generation of a bridge that is kept.

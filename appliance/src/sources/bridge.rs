@@ -1,7 +1,10 @@
 //! What one bridge wishes: kept as it was sent, so that nothing it said is lost, with what was made of it.
 
 use super::convert::{self, Around, prefixes};
-use sluice_api::{SourceChange, SourceState, WantedPeer, WantedService};
+use super::texts;
+use super::wire::{Beyond, SaidChange, SaidState, Sent};
+use crate::human;
+use sluice_api::WantedPeer;
 use sluice_model::Service;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -19,6 +22,8 @@ pub(crate) struct Bridge {
     pub(crate) inside: Vec<String>,
     /// BGP peers it wants.
     pub(crate) peers: Vec<WantedPeer>,
+    /// What this version does not know of it.
+    pub(crate) beyond: Beyond,
     /// Services by name.
     pub(crate) wishes: BTreeMap<String, Arc<BridgeWish>>,
 }
@@ -27,7 +32,7 @@ pub(crate) struct Bridge {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct BridgeWish {
     /// As it was sent.
-    pub(crate) wanted: WantedService,
+    pub(crate) sent: Sent,
     /// The bridge's generation that last changed it.
     pub(crate) generation: u64,
     /// The service, or why none can be made of it.
@@ -78,12 +83,15 @@ impl Bridge {
     /// The state after a complete one; `None` when it is known already.
     pub(crate) fn put(
         known: Option<&Self>,
-        state: SourceState,
+        state: SaidState,
         nat64_source: Option<Ipv4Addr>,
     ) -> Result<Option<Self>, Refusal> {
-        let SourceState { owner, generation, inside, peers, services } = state;
+        let SaidState { owner, generation, inside, peers, services, beyond } = state;
         let empty = Bridge::default();
         let before = known.unwrap_or(&empty);
+        if before.owner != owner {
+            texts::check_owner(&owner).map_err(Refusal::Invalid)?;
+        }
         if let Some(known) = known {
             known.check_owner(&owner)?;
             if generation < known.generation {
@@ -91,16 +99,15 @@ impl Bridge {
                 return Err(Refusal::Older { submitted: generation, newest });
             }
         }
-        if owner.is_empty() {
-            return Err(Refusal::Invalid("owner is empty; name who stands behind it".to_owned()));
-        }
         let nets = prefixes(&inside).map_err(Refusal::Invalid)?;
         check_peers(&peers)?;
         let around = Around { inside: &nets, nat64_source };
-        let mut next = Bridge { owner, generation, inside, peers, wishes: BTreeMap::new() };
-        for wanted in services {
-            let wish = before.wish(wanted, generation, next.inside == before.inside, around);
-            match next.wishes.entry(wish.wanted.name.clone()) {
+        let wishes = BTreeMap::new();
+        let mut next = Bridge { owner, generation, inside, peers, beyond, wishes };
+        for sent in services {
+            check_length(&sent)?;
+            let wish = before.wish(sent, generation, next.inside == before.inside, around);
+            match next.wishes.entry(wish.name().to_owned()) {
                 Entry::Vacant(free) => free.insert(wish),
                 Entry::Occupied(taken) => return Err(twice("service", taken.key())),
             };
@@ -116,10 +123,10 @@ impl Bridge {
     /// The state after a change; `None` when it is known already.
     pub(crate) fn patch(
         known: Option<&Self>,
-        change: SourceChange,
+        change: SaidChange,
         nat64_source: Option<Ipv4Addr>,
     ) -> Result<Option<Self>, Refusal> {
-        let SourceChange { owner, base, generation, inside, peers, upsert, remove } = change;
+        let SaidChange { owner, base, generation, inside, peers, upsert, remove, beyond } = change;
         let Some(known) = known else { return Err(Refusal::Base { base, newest: 0 }) };
         known.check_owner(&owner)?;
         if base != known.generation {
@@ -135,44 +142,41 @@ impl Bridge {
         if let Some(peers) = peers {
             check_peers(&peers)?;
             next.peers = peers;
+            (next.beyond.peers, next.beyond.ignored) = (beyond.peers, beyond.ignored);
         }
+        next.beyond.members.extend(beyond.members);
         let nets = prefixes(&next.inside).map_err(Refusal::Invalid)?;
         let around = Around { inside: &nets, nat64_source };
         let is_same_inside = next.inside == known.inside;
         if !is_same_inside {
             for wish in next.wishes.values_mut() {
-                let wanted = wish.wanted.clone();
-                *wish = known.wish(wanted, wish.generation, false, around);
+                *wish = known.wish(wish.sent.clone(), wish.generation, false, around);
             }
         }
         for name in &remove {
             next.wishes.remove(name);
         }
-        for wanted in upsert {
-            let wish = known.wish(wanted, generation, is_same_inside, around);
-            next.wishes.insert(wish.wanted.name.clone(), wish);
+        for sent in upsert {
+            check_length(&sent)?;
+            let wish = known.wish(sent, generation, is_same_inside, around);
+            next.wishes.insert(wish.name().to_owned(), wish);
         }
         Ok(Some(next))
     }
 
     /// From what was kept.
     pub(crate) fn kept(
-        owner: String,
-        generation: u64,
-        inside: Vec<String>,
-        peers: Vec<WantedPeer>,
-        services: impl IntoIterator<Item = (u64, WantedService)>,
+        mut self,
+        services: impl IntoIterator<Item = (u64, Sent)>,
         nat64_source: Option<Ipv4Addr>,
     ) -> Result<Self, String> {
-        let nets = prefixes(&inside)?;
+        let nets = prefixes(&self.inside)?;
         let around = Around { inside: &nets, nat64_source };
-        let mut bridge = Bridge { owner, generation, inside, peers, wishes: BTreeMap::new() };
-        for (generation, wanted) in services {
-            let made = convert::service(&wanted, around).map(Arc::new);
-            let name = wanted.name.clone();
-            bridge.wishes.insert(name, Arc::new(BridgeWish { wanted, generation, made }));
+        for (generation, sent) in services {
+            let wish = BridgeWish::new(sent, generation, around);
+            self.wishes.insert(wish.name().to_owned(), Arc::new(wish));
         }
-        Ok(bridge)
+        Ok(self)
     }
 
     /// Services that could be made.
@@ -187,25 +191,54 @@ impl Bridge {
     /// A wish that has not changed is the same one: neither its generation nor its service is new.
     fn wish(
         &self,
-        wanted: WantedService,
+        sent: Sent,
         generation: u64,
         is_same_inside: bool,
         around: Around<'_>,
     ) -> Arc<BridgeWish> {
-        let before = self.wishes.get(&wanted.name).filter(|known| known.wanted == wanted);
+        let before = self.wishes.get(&sent.wanted.name).filter(|known| known.sent == sent);
         match before {
             Some(known) if is_same_inside => Arc::clone(known),
             known => {
                 let generation = known.map_or(generation, |known| known.generation);
-                let made = convert::service(&wanted, around).map(Arc::new);
-                Arc::new(BridgeWish { wanted, generation, made })
+                Arc::new(BridgeWish::new(sent, generation, around))
             }
         }
     }
 }
 
+// === impl BridgeWish ===
+
+impl BridgeWish {
+    fn new(sent: Sent, generation: u64, around: Around<'_>) -> Self {
+        let made = match &sent.misfit {
+            Some(why) => Err(why.clone()),
+            None => convert::service(&sent.wanted, around).map(Arc::new),
+        };
+        BridgeWish { sent, generation, made }
+    }
+
+    /// The service's name, as the bridge calls it.
+    pub(crate) fn name(&self) -> &str {
+        &self.sent.wanted.name
+    }
+}
+
+/// A name is what a service is reported by, so one that is too long refuses the whole; another mistake in it is told.
+fn check_length(sent: &Sent) -> Result<(), Refusal> {
+    if sent.wanted.name.len() <= texts::MAX_NAME {
+        return Ok(());
+    }
+    let (beginning, most) = (human::beginning(&sent.wanted.name, 40), texts::MAX_NAME);
+    Err(Refusal::Invalid(format!(
+        "a service's name ({beginning}…) has more than {most} characters"
+    )))
+}
+
 fn check_peers(peers: &[WantedPeer]) -> Result<(), Refusal> {
     for (at, peer) in peers.iter().enumerate() {
+        texts::check_name(&peer.name)
+            .map_err(|why| Refusal::Invalid(format!("a peer is called {:?}: {why}", peer.name)))?;
         if peers.iter().take(at).any(|other| other.name == peer.name) {
             return Err(twice("peer", &peer.name));
         }
@@ -221,7 +254,7 @@ fn twice(what: &str, name: &str) -> Refusal {
 mod tests {
     use super::*;
     use ipnet::IpNet;
-    use sluice_api::WantedBackend;
+    use sluice_api::{SourceChange, SourceState, WantedBackend, WantedService};
 
     fn wanted(name: &str, vip: &str) -> WantedService {
         WantedService {
@@ -239,14 +272,18 @@ mod tests {
     }
 
     fn put(known: Option<&Bridge>, state: SourceState) -> Bridge {
-        Bridge::put(known, state, None).unwrap().unwrap()
+        Bridge::put(known, state.into(), None).unwrap().unwrap()
     }
 
     #[test]
     fn what_is_older_altered_or_somebody_elses_is_refused() {
         let known = put(None, state(5, &[("a", "192.0.2.1")]));
-        let refused = |state| Bridge::put(Some(&known), state, None).unwrap_err();
-        assert_eq!(Bridge::put(Some(&known), state(5, &[("a", "192.0.2.1")]), None), Ok(None));
+        let refused =
+            |state: SourceState| Bridge::put(Some(&known), state.into(), None).unwrap_err();
+        assert_eq!(
+            Bridge::put(Some(&known), state(5, &[("a", "192.0.2.1")]).into(), None),
+            Ok(None)
+        );
         assert_eq!(refused(state(4, &[])), Refusal::Older { submitted: 4, newest: 5 });
         assert_eq!(refused(state(5, &[])), Refusal::Altered(5));
         let stranger = SourceState { owner: "other".into(), ..state(9, &[]) };
@@ -266,15 +303,14 @@ mod tests {
             remove: vec!["a".into(), "never".into()],
             ..SourceChange::default()
         };
-        let patched = |known, change| Bridge::patch(known, change, None);
+        let patched = |known, change: SourceChange| Bridge::patch(known, change.into(), None);
         let base = Refusal::Base { base: 4, newest: 5 };
         assert_eq!(patched(Some(&known), change(4, 9)), Err(base));
         assert_eq!(patched(None, change(4, 9)), Err(Refusal::Base { base: 4, newest: 0 }));
         let not_above = Refusal::NotAbove { generation: 5, base: 5 };
         assert_eq!(patched(Some(&known), change(5, 5)), Err(not_above));
         let next = patched(Some(&known), change(5, 7)).unwrap().unwrap();
-        let wishes: Vec<_> =
-            next.wishes.values().map(|w| (&*w.wanted.name, w.generation)).collect();
+        let wishes: Vec<_> = next.wishes.values().map(|w| (w.name(), w.generation)).collect();
         assert_eq!(wishes, [("b", 5), ("c", 7)], "what did not change keeps its generation");
     }
 
@@ -298,7 +334,7 @@ mod tests {
             inside: Some(inside),
             ..SourceChange::default()
         };
-        let next = Bridge::patch(Some(&known), change, None).unwrap().unwrap();
+        let next = Bridge::patch(Some(&known), change.into(), None).unwrap().unwrap();
         let service = next.services().next().unwrap();
         assert_eq!(*service.full_nat, ["10.244.0.0/16".parse::<IpNet>().unwrap()]);
         assert_eq!(next.wishes["a"].generation, 1, "the service itself has not changed");
@@ -310,10 +346,25 @@ mod tests {
         let state = SourceState { services: vec![wanted], ..state(1, &[]) };
         let made = |source: Option<&str>| {
             let source = source.map(|source| source.parse().unwrap());
-            let bridge = Bridge::put(None, state.clone(), source).unwrap().unwrap();
+            let bridge = Bridge::put(None, state.clone().into(), source).unwrap().unwrap();
             bridge.wishes["a"].made.clone()
         };
         assert!(made(Some("10.0.0.9")).unwrap().nat64);
         assert!(made(None).unwrap_err().contains("nat64-source"));
+    }
+
+    #[test]
+    fn texts_that_no_bridge_writes_are_refused_as_a_whole() {
+        let refused = |state: SourceState| match Bridge::put(None, state.into(), None) {
+            Err(Refusal::Invalid(why)) => why,
+            other => panic!("{other:?}"),
+        };
+        let owner = "o".repeat(10 << 20);
+        let why = refused(SourceState { owner, ..state(1, &[]) });
+        assert!(why.contains("128") && why.len() < 200, "{why}");
+        let name = "n".repeat(254);
+        assert!(refused(state(1, &[(&name, "192.0.2.1")])).contains("253"));
+        let peer = sluice_api::WantedPeer { name: "a b".into(), ..Default::default() };
+        assert!(refused(SourceState { peers: vec![peer], ..state(1, &[]) }).contains("letters"));
     }
 }

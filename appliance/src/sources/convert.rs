@@ -1,6 +1,6 @@
 //! A bridge's words in the appliance's vocabulary, or a sentence that says what is wrong with them.
 
-use super::sctp;
+use super::{sctp, texts};
 use crate::config::{Community, KEPT, WEIGHT, community, idle_timeout, not_routed};
 use ipnet::IpNet;
 use sluice_api::{WantedBackend, WantedHealth, WantedRoute, WantedService};
@@ -10,9 +10,6 @@ use sluice_model::{
 };
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
-
-/// Longest name: a source, and three names of Kubernetes with 63 characters each.
-const MAX_NAME: usize = 253;
 
 /// What the rest of the source and the appliance have to do with its services.
 #[derive(Clone, Copy, Default)]
@@ -25,13 +22,7 @@ pub(super) struct Around<'a> {
 
 /// The service, in canonical form.
 pub(super) fn service(wanted: &WantedService, around: Around<'_>) -> Result<Service, String> {
-    let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/');
-    if wanted.name.is_empty() || wanted.name.len() > MAX_NAME {
-        return Err(format!("a name has 1 to {MAX_NAME} characters"));
-    }
-    if !wanted.name.chars().all(is_allowed) {
-        return Err("a name has letters, digits and - _ . / only".to_owned());
-    }
+    texts::check_name(&wanted.name)?;
     if wanted.port == 0 {
         return Err("the port is 0; ports begin at 1".to_owned());
     }

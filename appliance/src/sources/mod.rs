@@ -3,11 +3,16 @@
 mod bridge;
 mod convert;
 mod sctp;
+mod texts;
+mod wire;
 
 pub(crate) use bridge::{Bridge, BridgeWish, Refusal};
 pub(crate) use convert::unicast;
+pub(crate) use texts::check_source;
+pub(crate) use wire::{SaidChange, SaidState, Sent, peers};
 
-use sluice_model::{Clash, Desired, Generation, Service, ServiceName};
+use crate::ledger::Recovery;
+use sluice_model::{Clash, Desired, Generation, Service, ServiceName, keep_unclaimed};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -34,19 +39,39 @@ pub(crate) struct Merged {
     pub(crate) clashes: Vec<Clash>,
     /// What each bridge said.
     pub(crate) bridges: Bridges,
+    /// The ledger was lost, and not everybody has said everything again.
+    pub(crate) recovery: Option<Recovery>,
+    /// What cannot be kept on the disk, and why.
+    pub(crate) unkept: Option<String>,
 }
 
 /// Puts the wishes together: the file first, then the bridges' services, those that are seated before those that are
 /// not, each by the name of its source. Of two that clash the first one stays, so what clients use is not taken over by
-/// another cluster that asks for it.
+/// another cluster that asks for it. What is held comes last, and gives way to everybody without a word.
 pub(crate) fn merge(
     revision: Generation,
     config: &Wish,
     bridges: &Bridges,
+    held: &[Arc<Service>],
     is_seated: impl Fn(&Service) -> bool,
 ) -> (Desired, Vec<Clash>) {
     let of_bridges = bridges.values().flat_map(|bridge| bridge.services());
     let (seated, others): (Vec<_>, Vec<_>) = of_bridges.partition(|service| is_seated(service));
     let all = config.services.iter().chain(seated).chain(others);
-    Desired::new(revision, all.cloned())
+    let (mut desired, clashes) = Desired::new(revision, all.cloned());
+    keep_unclaimed(&mut desired, held);
+    (desired, clashes)
+}
+
+// === impl Merged ===
+
+impl Merged {
+    /// How many frontends are held: nobody has claimed them since the ledger was lost.
+    pub(crate) fn held(&self) -> usize {
+        if self.recovery.is_none() {
+            return 0;
+        }
+        let held = self.desired.services().filter(|service| sluice_model::is_held(&service.name));
+        held.map(|service| service.frontends().count()).sum()
+    }
 }

@@ -81,6 +81,7 @@ impl View<'_> {
             programmed_generation: self.programmed.0,
             adopted: self.adopted,
             ready: self.ready(),
+            degraded: self.merged.recovery.is_some(),
             problems: self.problems(wanted),
             links: self.links.clone(),
             flows: self.meter.flows(),
@@ -92,11 +93,11 @@ impl View<'_> {
     }
 
     /// Everything that is configured is at work. One established peer is enough: a router that is being upgraded does not
-    /// make the appliance unfit.
+    /// make the appliance unfit. While the ledger is lost nobody knows what is wanted, however well it is served.
     fn ready(&self) -> bool {
         let routed = self.config.bgp.as_ref().is_none_or(|bgp| bgp.speaker.peers.is_empty())
             || self.peers.iter().any(bgp::is_established);
-        self.complete && self.observed.attached && routed
+        self.complete && self.observed.attached && routed && self.merged.recovery.is_none()
     }
 }
 

@@ -2,15 +2,20 @@
 
 use super::services::missing_way;
 use super::{View, bgp};
+use crate::sources::Bridge;
 use sluice_api::{Link, XdpMode};
 use sluice_bgp::PeerStatus;
 use sluice_plan::Wanted;
+use std::collections::BTreeMap;
 
 // === impl View ===
 
 impl View<'_> {
     pub(super) fn problems(&self, wanted: &Wanted) -> Vec<String> {
-        let mut problems = self.troubles.clone();
+        let merged = self.merged;
+        let recovery = merged.recovery.iter().map(|recovery| recovery.words(merged.held()));
+        let mut problems: Vec<String> = recovery.chain(merged.unkept.clone()).collect();
+        problems.extend(self.troubles.iter().cloned());
         if !self.observed.attached {
             problems.push("the data plane is attached to no link: nothing is announced".to_owned());
         }
@@ -18,10 +23,13 @@ impl View<'_> {
         let unmade = self.merged.bridges.iter().flat_map(|(source, bridge)| {
             bridge.wishes.values().filter_map(move |wish| {
                 let why = wish.made.as_ref().err()?;
-                Some(format!("source {source}: service {} is left out: {why}", wish.wanted.name))
+                Some(format!("source {source}: service {} is left out: {why}", wish.name()))
             })
         });
         problems.extend(unmade);
+        problems.extend(
+            self.merged.bridges.iter().filter_map(|(source, bridge)| ignored(source, bridge)),
+        );
         let disagreements = wanted.disagreements.iter();
         problems.extend(disagreements.map(|(service, with)| format!("service {service}: {with}")));
         problems.extend(self.unserved(wanted));
@@ -62,6 +70,21 @@ impl View<'_> {
             missing.into_iter().chain(partly.map(|p| format!("BGP peer {}: {p}", peer.address)))
         })
     }
+}
+
+/// What a newer bridge says and this version does not know.
+fn ignored(source: &str, bridge: &Bridge) -> Option<String> {
+    let mut services: BTreeMap<&str, usize> = BTreeMap::new();
+    for name in bridge.wishes.values().flat_map(|wish| &wish.sent.ignored) {
+        *services.entry(name).or_default() += 1;
+    }
+    let beside = bridge.beyond.members.keys().chain(&bridge.beyond.ignored).map(String::clone);
+    let of_services = services.iter().map(|(name, count)| format!("{name} of {count} services"));
+    let all: Vec<String> = beside.chain(of_services).collect();
+    (!all.is_empty()).then(|| {
+        let all = all.join(", ");
+        format!("source {source}: what this version does not know is ignored ({all}): update the appliance")
+    })
 }
 
 /// It works all the same, so this is the last of all problems.

@@ -3,7 +3,9 @@
 use super::services::{missing_way, state};
 use super::{View, bgp};
 use crate::sources::{Bridge, BridgeWish, unicast};
-use sluice_api::{BgpState, PeerReport, ServiceReport, ServiceState, SourceReport, WantedPeer};
+use sluice_api::{
+    BgpState, CONTRACT, PeerReport, ServiceReport, ServiceState, SourceReport, WantedPeer,
+};
 use sluice_model::{Clash, Service, ServiceName};
 use sluice_plan::Wanted;
 use std::collections::BTreeMap;
@@ -32,12 +34,17 @@ impl View<'_> {
             let wishes = bridge.wishes.values();
             let mut report = SourceReport {
                 appliance: self.config.name.clone(),
+                contract: CONTRACT,
                 source: name.clone(),
                 owner: bridge.owner.clone(),
                 generation: bridge.generation,
                 revision: 0,
                 services: wishes.map(|wish| self.wish(wish, wanted, &clashes)).collect(),
                 peers: self.peer_reports(name, bridge),
+                ignored: {
+                    let beyond = &bridge.beyond;
+                    beyond.members.keys().chain(&beyond.ignored).cloned().collect()
+                },
             };
             if let Some(known) = before.get(name) {
                 report.revision = known.revision;
@@ -59,7 +66,8 @@ impl View<'_> {
         clashes: &BTreeMap<&ServiceName, &Clash>,
     ) -> ServiceReport {
         let mut report = ServiceReport {
-            name: wish.wanted.name.clone(),
+            name: wish.name().to_owned(),
+            ignored: wish.sent.ignored.clone(),
             generation: wish.generation,
             ..ServiceReport::default()
         };

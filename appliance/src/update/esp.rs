@@ -2,6 +2,7 @@
 
 use super::entry::Entry;
 use super::plan::Plan;
+use crate::files;
 use nix::sys::statvfs::statvfs;
 use std::fs::{self, File};
 use std::io::{self, Read, Write as _};
@@ -136,7 +137,7 @@ impl Esp {
         let path = self.entries.join(format!("sluice_incoming{UNFINISHED}"));
         let incoming = Incoming { path, is_kept: false };
         let failed = |error| Stop::Esp(incoming.error("write", error));
-        let mut file = File::create(&incoming.path).map_err(failed)?;
+        let mut file = files::create_own(&incoming.path).map_err(failed)?;
         let (mut piece, mut taken) = (vec![0; PIECE], 0);
         loop {
             let len = match source.read(&mut piece) {

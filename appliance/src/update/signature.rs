@@ -1,5 +1,6 @@
 //! Who made an update: a minisign signature beside the file, by the key that the running image holds.
 
+use crate::files;
 use minisign_verify::{Error, PublicKey, Signature, StreamVerifier};
 use std::path::{Path, PathBuf};
 
@@ -53,13 +54,16 @@ pub(crate) struct Listener<'a> {
 impl Claim {
     /// Reads both files.
     pub(crate) fn read(signature: &Path, key: &Path) -> Result<Self, Untrusted> {
-        let trusted = PublicKey::from_file(key)
+        let trusted = text(key)
+            .and_then(|text| PublicKey::decode(&text))
             .map_err(|source| Untrusted::Key { path: key.to_owned(), source })?;
         let unusable = |source| Untrusted::Signature { path: signature.to_owned(), source };
         let claim = Claim {
             trusted,
             trusted_path: key.to_owned(),
-            signature: Signature::from_file(signature).map_err(unusable)?,
+            signature: text(signature)
+                .and_then(|text| Signature::decode(&text))
+                .map_err(unusable)?,
             signature_path: signature.to_owned(),
         };
         // Before anything is taken in.
@@ -80,6 +84,10 @@ impl Claim {
     fn unusable(&self, source: Error) -> Untrusted {
         Untrusted::Signature { path: self.signature_path.clone(), source }
     }
+}
+
+fn text(path: &Path) -> Result<String, Error> {
+    files::text(path).map_err(Error::IoError)
 }
 
 // === impl Listener ===

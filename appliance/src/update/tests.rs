@@ -205,3 +205,18 @@ fn where_nothing_could_be_undone_it_says_so() {
     fs::remove_dir(bench.path("firmware")).unwrap();
     refused("started by BIOS");
 }
+
+#[test]
+fn what_editors_do_to_keys_and_signatures_is_no_matter() {
+    let bench = Bench::new();
+    let edited = |text: &str| format!("\u{feff}{}\r\n", text.replace('\n', "\r\n"));
+    bench.put("key.pub", edited(KEY).as_bytes());
+    let done = bench.install(&uki("0.3.0"), &edited(SIGNED_0_3_0), false).unwrap();
+    assert_eq!(done.comment, "sluice-0.3.0");
+    // A name that somebody has made lead elsewhere is not followed.
+    bench.put("victim", b"precious");
+    let incoming = bench.path("efi/EFI/Linux/sluice_incoming.efi.tmp");
+    std::os::unix::fs::symlink(bench.path("victim"), incoming).unwrap();
+    drop(bench.install(&uki("0.3.0"), SIGNED_0_3_0, false));
+    assert_eq!(fs::read(bench.path("victim")).unwrap(), b"precious");
+}

@@ -58,6 +58,7 @@ impl Files {
     pub fn read(&self) -> Result<Contents, CredentialsError> {
         let read = |path: &Path| {
             std::fs::read(path)
+                .map(|bytes| unmarked(&bytes).to_vec())
                 .map_err(|source| CredentialsError::Read { path: path.to_owned(), source })
         };
         let token = self.token.as_deref().map(read).transpose()?;
@@ -66,6 +67,11 @@ impl Files {
         let client = self.client.as_ref().map(|(c, k)| Ok((read(c)?, read(k)?))).transpose()?;
         Ok(Contents { token, ca, client })
     }
+}
+
+/// Without the byte order mark that some editors put in front (U+FEFF in UTF-8).
+fn unmarked(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)
 }
 
 fn text(bytes: &[u8]) -> Result<String, CredentialsError> {
@@ -148,7 +154,10 @@ mod tests {
             (b"a b", None),
             (b"a\nb", None),
             (b"\xff", None),
+            (b"\xef\xbb\xbfabc\r\n\r\n", Some("abc")),
+            (b"\xff\xfea\0", None),
         ] {
+            let bytes = unmarked(bytes);
             assert_eq!(text(bytes).ok().as_deref(), token, "{bytes:?}");
         }
     }

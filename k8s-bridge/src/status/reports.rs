@@ -310,7 +310,8 @@ mod tests {
             let services = std::iter::zip(&names, states).map(|(name, (state, problem))| {
                 let announced = state == Up;
                 let name = name.clone();
-                ServiceReport { name, programmed: true, announced, state, problem, generation: 5 }
+                let report = ServiceReport { name, announced, state, ..ServiceReport::default() };
+                ServiceReport { programmed: true, problem, generation: 5, ..report }
             });
             let services = services.collect();
             SourceReport { generation: 5, services, ..SourceReport::default() }

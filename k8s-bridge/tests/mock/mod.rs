@@ -96,7 +96,7 @@ impl App {
             programmed: done,
             announced: done,
             state: if done { ServiceState::Up } else { ServiceState::Unprogrammed },
-            problem: None,
+            ..ServiceReport::default()
         };
         SourceReport {
             appliance: "mock".into(),
@@ -105,7 +105,7 @@ impl App {
             generation: inner.generation,
             revision: *self.revision.borrow(),
             services: inner.services.iter().map(service).collect(),
-            peers: Vec::new(),
+            ..SourceReport::default()
         }
     }
 

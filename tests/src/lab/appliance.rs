@@ -110,6 +110,11 @@ impl Appliance {
         self.dir.join("sluice.toml")
     }
 
+    /// Where it keeps its ledger.
+    pub fn state_dir(&self) -> PathBuf {
+        self.dir.join("state")
+    }
+
     /// Where it pins; the daemon mounts a bpffs there, the lab unmounts it.
     pub fn pin_dir(&self) -> PathBuf {
         self.dir.join("bpf").join("sluice")

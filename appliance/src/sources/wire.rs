@@ -1,0 +1,328 @@
+//! What a bridge sends, decoded: members that this version does not know are kept as they were sent, and told.
+//!
+//! The rules are at the head of the contract (`appliance/api/src/source.rs`). One service that cannot be understood is one
+//! service that is left out.
+
+use super::texts;
+use crate::raw::{Members, Raw};
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::value::RawValue;
+use sluice_api::{CONTRACT, SourceChange, SourceState, WantedPeer, WantedService};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A service as a bridge sent it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sent {
+    /// What was understood of it: its name at least.
+    pub(crate) wanted: WantedService,
+    /// Its own text, when not all of it was understood.
+    pub(crate) raw: Option<Raw>,
+    /// Members that are not known.
+    pub(crate) ignored: Vec<String>,
+    /// Why it cannot be served for all that.
+    pub(crate) misfit: Option<String>,
+}
+
+/// What this version does not know of a source, beside its services.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Beyond {
+    /// Members of the whole.
+    pub(crate) members: BTreeMap<String, Raw>,
+    /// The peers' own text, when not all of it was understood.
+    pub(crate) peers: Option<Raw>,
+    /// Members of peers.
+    pub(crate) ignored: BTreeSet<String>,
+}
+
+/// Everything that a bridge wants.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SaidState {
+    pub(crate) owner: String,
+    pub(crate) generation: u64,
+    pub(crate) inside: Vec<String>,
+    pub(crate) peers: Vec<WantedPeer>,
+    pub(crate) services: Vec<Sent>,
+    pub(crate) beyond: Beyond,
+}
+
+/// What a bridge changes.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SaidChange {
+    pub(crate) owner: String,
+    pub(crate) base: u64,
+    pub(crate) generation: u64,
+    pub(crate) inside: Option<Vec<String>>,
+    pub(crate) peers: Option<Vec<WantedPeer>>,
+    pub(crate) upsert: Vec<Sent>,
+    pub(crate) remove: Vec<String>,
+    pub(crate) beyond: Beyond,
+}
+
+/// What is read of a service that cannot be read as a whole.
+#[derive(Deserialize)]
+struct Named {
+    name: String,
+}
+
+/// Members whose absence would change what a service means, see the contract.
+#[derive(Deserialize)]
+struct Requires {
+    #[serde(default)]
+    requires: Vec<String>,
+}
+
+// === impl SaidState ===
+
+impl SaidState {
+    /// From the body of a request.
+    ///
+    /// # Errors
+    /// When it is no complete state, or a text in it is not as texts must be.
+    pub(crate) fn read(body: &[u8]) -> Result<Self, String> {
+        let mut all = document(body)?;
+        let (peers, mut beyond) = peers(&mut all)?;
+        Ok(SaidState {
+            owner: all.required("owner")?,
+            generation: all.required("generation")?,
+            inside: all.optional("inside")?.unwrap_or_default(),
+            peers: peers.unwrap_or_default(),
+            services: services(all.list("services")?.ok_or("services is missing")?)?,
+            beyond: {
+                beyond.members = all.rest();
+                beyond
+            },
+        })
+    }
+}
+
+impl From<SourceState> for SaidState {
+    fn from(state: SourceState) -> Self {
+        let SourceState { owner, generation, inside, peers, services } = state;
+        let services = services.into_iter().map(Sent::from).collect();
+        SaidState { owner, generation, inside, peers, services, beyond: Beyond::default() }
+    }
+}
+
+// === impl SaidChange ===
+
+impl SaidChange {
+    /// From the body of a request.
+    ///
+    /// # Errors
+    /// When it is no change, or a text in it is not as texts must be.
+    pub(crate) fn read(body: &[u8]) -> Result<Self, String> {
+        let mut all = document(body)?;
+        let (peers, mut beyond) = peers(&mut all)?;
+        Ok(SaidChange {
+            owner: all.required("owner")?,
+            base: all.required("base")?,
+            generation: all.required("generation")?,
+            inside: all.optional("inside")?,
+            peers,
+            upsert: services(all.list("upsert")?.ok_or("upsert is missing")?)?,
+            remove: all.required("remove")?,
+            beyond: {
+                beyond.members = all.rest();
+                beyond
+            },
+        })
+    }
+}
+
+impl From<SourceChange> for SaidChange {
+    fn from(change: SourceChange) -> Self {
+        let SourceChange { owner, base, generation, inside, peers, upsert, remove } = change;
+        let upsert = upsert.into_iter().map(Sent::from).collect();
+        let beyond = Beyond::default();
+        SaidChange { owner, base, generation, inside, peers, upsert, remove, beyond }
+    }
+}
+
+// === impl Sent ===
+
+impl Sent {
+    /// Reads one service.
+    ///
+    /// # Errors
+    /// When not even its name can be read.
+    pub(crate) fn read(value: &RawValue) -> Result<Self, String> {
+        let (wanted, ignored) = known::<WantedService>(value);
+        let wanted = match wanted {
+            Ok(wanted) => wanted,
+            Err(error) => {
+                let Named { name } = serde_json::from_str(value.get())
+                    .map_err(|error| format!("a service has no name: {error}"))?;
+                let misfit =
+                    Some(format!("it does not fit contract {CONTRACT} of this version: {error}"));
+                let wanted = WantedService { name, ..WantedService::default() };
+                return Ok(Sent { wanted, raw: Some(value.into()), ignored: Vec::new(), misfit });
+            }
+        };
+        let raw = (!ignored.is_empty()).then(|| Raw::from(value));
+        // What this version requires, it knows; so whatever is named there is too much.
+        let required = ignored.contains("requires").then(|| serde_json::from_str(value.get()));
+        let required = required.and_then(Result::ok).map(|Requires { requires }| requires);
+        let misfit = required.filter(|names| !names.is_empty()).map(|names| {
+            let names = names.join(", ");
+            format!("it requires {names}, which this version (contract {CONTRACT}) does not know: update the appliance")
+        });
+        let ignored = ignored.into_iter().filter(|name| name != "requires").collect();
+        Ok(Sent { wanted, raw, ignored, misfit })
+    }
+}
+
+impl From<WantedService> for Sent {
+    fn from(wanted: WantedService) -> Self {
+        Sent { wanted, ..Sent::default() }
+    }
+}
+
+impl Serialize for Sent {
+    /// As it was sent.
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match &self.raw {
+            Some(raw) => raw.serialize(to),
+            None => self.wanted.serialize(to),
+        }
+    }
+}
+
+/// The members of a body whose texts are in order.
+fn document(body: &[u8]) -> Result<Members<'_>, String> {
+    // A byte order mark is no part of JSON (RFC 8259 §8.1), and may be ignored.
+    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    let text = std::str::from_utf8(body).map_err(|error| error.to_string())?;
+    texts::check_all(text)?;
+    Members::of(text)
+}
+
+fn services(values: Vec<&RawValue>) -> Result<Vec<Sent>, String> {
+    values.into_iter().map(Sent::read).collect()
+}
+
+/// Peers, where some are said, with what is not known of them.
+pub(crate) fn peers(all: &mut Members<'_>) -> Result<(Option<Vec<WantedPeer>>, Beyond), String> {
+    let Some(value) = all.raw("peers") else { return Ok((None, Beyond::default())) };
+    let (peers, ignored) = known::<Option<Vec<WantedPeer>>>(value);
+    let peers = peers.map_err(|error| format!("peers: {error}"))?;
+    let ignored: BTreeSet<String> =
+        ignored.into_iter().map(|name| format!("peers{name}")).collect();
+    let raw = (!ignored.is_empty()).then(|| Raw::from(value));
+    Ok((peers, Beyond { peers: raw, ignored, ..Beyond::default() }))
+}
+
+/// A value, and the members in it that nobody has read. Elements of a list are told as one: `backends[].zone`.
+fn known<'a, T: Deserialize<'a>>(value: &'a RawValue) -> (serde_json::Result<T>, BTreeSet<String>) {
+    let mut ignored = BTreeSet::new();
+    let mut from = serde_json::Deserializer::from_str(value.get());
+    let read = serde_ignored::deserialize(&mut from, |path| {
+        let path = path.to_string();
+        let mut name = String::new();
+        for part in path.split('.').filter(|part| *part != "?") {
+            if part.bytes().all(|b| b.is_ascii_digit()) {
+                name.push_str("[]");
+            } else {
+                if !name.is_empty() {
+                    name.push('.');
+                }
+                name.push_str(part);
+            }
+        }
+        ignored.insert(name);
+    });
+    (read, ignored)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn service(more: Value) -> Value {
+        let mut service = json!({
+            "name": "prod/web", "vips": ["192.0.2.1"], "port": 80, "protocol": "tcp",
+            "backends": [{ "address": "10.0.0.1", "port": 80, "weight": 1 }],
+        });
+        service.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        service
+    }
+
+    fn state(services: &[Value], more: Value) -> String {
+        let mut state = json!({ "owner": "uid", "generation": 1, "services": services });
+        state.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        state.to_string()
+    }
+
+    #[test]
+    fn what_is_known_is_nothing_special() {
+        let said = SaidState::read(state(&[service(json!({}))], json!({})).as_bytes()).unwrap();
+        assert_eq!(said.beyond, Beyond::default());
+        assert_eq!(said.services, [Sent::from(said.services[0].wanted.clone())]);
+    }
+
+    #[test]
+    fn unknown_members_are_kept_and_told() {
+        let newer = service(json!({
+            "algorithm": "least-connections",
+            "backends": [
+                { "address": "10.0.0.1", "port": 80, "weight": 1, "zone": "a" },
+                { "address": "10.0.0.2", "port": 80, "weight": 1, "zone": "b" },
+            ],
+            "health": { "grpc": { "service": "x" } },
+        }));
+        let peers = json!([{ "name": "tor", "address": "10.0.0.1", "asn": 1, "bfd": true }]);
+        let body = state(std::slice::from_ref(&newer), json!({ "peers": peers, "mesh": [1] }));
+        let said = SaidState::read(body.as_bytes()).unwrap();
+        let sent = &said.services[0];
+        assert_eq!(sent.ignored, ["algorithm", "backends[].zone", "health.grpc"]);
+        assert_eq!((sent.misfit.as_ref(), sent.wanted.backends.len()), (None, 2));
+        assert_eq!(serde_json::to_value(sent).unwrap(), newer, "as it was sent");
+        assert_eq!(said.beyond.members["mesh"].as_str(), "[1]");
+        assert_eq!(said.beyond.ignored, BTreeSet::from(["peers[].bfd".to_owned()]));
+        assert_eq!(said.beyond.peers.unwrap().as_str(), peers.to_string());
+    }
+
+    #[test]
+    fn one_service_that_does_not_fit_is_one() {
+        let services =
+            [service(json!({ "name": "prod/new", "protocol": "quic" })), service(json!({}))];
+        let said = SaidState::read(state(&services, json!({})).as_bytes()).unwrap();
+        let why = said.services[0].misfit.as_ref().unwrap();
+        assert!(why.contains("quic") && why.contains("contract"), "{why}");
+        assert_eq!(said.services[0].wanted.name, "prod/new");
+        assert_eq!(serde_json::to_value(&said.services[0]).unwrap(), services[0]);
+        assert_eq!(said.services[1].misfit, None);
+    }
+
+    #[test]
+    fn what_must_not_be_ignored_is_not() {
+        let closed = service(json!({ "deny_ranges": ["10.0.0.0/8"], "requires": ["deny_ranges"] }));
+        let said = SaidState::read(state(&[closed], json!({})).as_bytes()).unwrap();
+        let why = said.services[0].misfit.as_ref().unwrap();
+        assert!(why.contains("deny_ranges") && why.contains("update"), "{why}");
+        assert_eq!(said.services[0].ignored, ["deny_ranges"]);
+        let none = service(json!({ "requires": [] }));
+        let said = SaidState::read(state(&[none], json!({})).as_bytes()).unwrap();
+        assert_eq!((&said.services[0].misfit, said.services[0].ignored.len()), (&None, 0));
+    }
+
+    #[test]
+    fn what_is_no_state_is_refused_with_the_reason() {
+        for (body, word) in [
+            (json!({ "nonsense": 1 }).to_string(), "owner is missing"),
+            (json!({ "owner": 1 }).to_string(), "owner: invalid type"),
+            (json!({ "owner": "a", "generation": 1 }).to_string(), "services is missing"),
+            (json!({ "owner": "a", "generation": 1, "services": {} }).to_string(), "services: "),
+            (json!({ "owner": "a", "generation": 1, "services": [{}] }).to_string(), "no name"),
+            (json!({ "owner": "a\u{1b}[2J" }).to_string(), "U+001B"),
+            ("[]".to_owned(), "expected a map"),
+            ("{".to_owned(), "EOF"),
+        ] {
+            let why = SaidState::read(body.as_bytes()).unwrap_err();
+            assert!(why.contains(word), "{body}: {why}");
+        }
+        assert!(SaidState::read(b"\xff").is_err());
+        let marked = format!("\u{feff}{}\r\n", state(&[], json!({})));
+        assert!(SaidState::read(marked.as_bytes()).is_ok());
+    }
+}
