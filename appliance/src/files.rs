@@ -36,6 +36,11 @@ pub(crate) fn read_own(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Makes a directory of the daemon's own, if it is not there.
+pub(crate) fn create_own_dir(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(OWN_DIRECTORY).create(path)
+}
+
 /// Replaces a file of the daemon's own so that at every moment, also after a power cut, the old content or the new one
 /// is there; what the old one was is kept as `previous`.
 ///
@@ -43,7 +48,7 @@ pub(crate) fn read_own(path: &Path, most: u64) -> io::Result<Vec<u8>> {
 /// When it cannot be kept. The old content is then still there, and the room of the new one is free again.
 pub(crate) fn replace_own(path: &Path, previous: &Path, bytes: &[u8]) -> io::Result<()> {
     let directory = path.parent().unwrap_or(Path::new("/"));
-    DirBuilder::new().recursive(true).mode(OWN_DIRECTORY).create(directory)?;
+    create_own_dir(directory)?;
     let fresh = path.with_extension("json.new");
     let written = write_new(&fresh, bytes)
         .and_then(|()| keep(path, previous))

@@ -19,7 +19,6 @@ pub(crate) struct Members<'a>(#[serde(borrow)] BTreeMap<Cow<'a, str>, &'a RawVal
 
 impl Raw {
     /// The text.
-    #[cfg(test)]
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
@@ -54,6 +53,11 @@ impl<'a> Members<'a> {
     /// When it is no object of JSON.
     pub(crate) fn of(text: &'a str) -> Result<Self, String> {
         serde_json::from_str(text).map_err(|error| error.to_string())
+    }
+
+    /// What the members are called.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(Cow::as_ref)
     }
 
     /// Takes a member as it is.

@@ -86,3 +86,29 @@ fn a_daemon_does_not_start_with_mistakes() {
     assert!(text(&output.stderr).starts_with(&expected), "{}", text(&output.stderr));
     assert_eq!(output.status.code(), Some(1));
 }
+
+#[test]
+fn what_editors_do_to_the_file_is_no_matter() {
+    let example = include_str!("../sluice.example.toml").replace('\n', "\r\n");
+    let file = ConfigFile::new("edited", &format!("\u{feff}{example}\r\n\r\n"));
+    let output = sluice(&["check", "--config", file.0.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let wide: Vec<u8> = "\u{feff}name = \"a\"".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    std::fs::write(&file.0, wide).unwrap();
+    let output = sluice(&["check", "--config", file.0.to_str().unwrap()]);
+    assert!(text(&output.stderr).contains("UTF-16; save it as UTF-8"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn no_text_of_the_file_is_obeyed_by_a_terminal() {
+    let mistakes = "name = \"a\\u001b[2J\"\n[data-plane]\ninterfaces = [\"eth\\u202e0\"]\nattach = \"\\u009b31m\"\n\
+                    \"\\u0007key\" = 1\n";
+    let file = ConfigFile::new("obeyed", mistakes);
+    let output = sluice(&["check", "--config", file.0.to_str().unwrap()]);
+    let said = text(&output.stderr);
+    assert!(
+        !output.status.success() && said.contains("U+001B") && said.contains("U+202E"),
+        "{said}"
+    );
+    assert!(!said.contains(|c: char| c.is_control() && c != '\n'), "{said:?}");
+}

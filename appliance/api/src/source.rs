@@ -18,7 +18,8 @@
 //! - A service whose members have values that the appliance does not know (a further protocol) is left out alone.
 //! - Who reads a report ignores members that it does not know, and takes a value that it does not know for the default one.
 //! - Texts have at most 2048 bytes and no control characters or controls of bidirectional text, an owner has 128 characters
-//!   of ASCII at most, a name 253. A message that breaks this is refused as a whole.
+//!   of ASCII at most, a name 253. A service that breaks this is left out alone; a message whose owner or names break it
+//!   is refused.
 
 use crate::{BgpState, Protocol, ServiceState};
 use serde::{Deserialize, Deserializer, Serialize};

@@ -13,7 +13,7 @@ pub(super) struct Lock {
 
 /// Takes the lock, and writes our process id into its file for whoever comes second.
 pub(super) fn acquire(state_dir: &Path) -> anyhow::Result<Lock> {
-    std::fs::create_dir_all(state_dir)
+    files::create_own_dir(state_dir)
         .with_context(|| format!("cannot create the state directory {}", state_dir.display()))?;
     let path = state_dir.join("sluice.lock");
     let (mut file, is_ours) =

@@ -19,6 +19,7 @@ use anyhow::{Context as _, bail};
 use sluice_api::Snapshot;
 use sluice_model::Health;
 use sluice_netlink::Netlink;
+use std::hash::{BuildHasher as _, Hasher as _};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -156,10 +157,10 @@ fn serve_api(appliance: &Appliance, listener: TcpListener, outside: Option<TcpLi
 }
 
 /// Revisions of reports begin elsewhere after each start, so that nobody takes a new one for one seen before; small
-/// enough for numbers of JSON (2^53).
+/// enough for numbers of JSON (2^53). By chance and not by the clock, which may have been set back.
 fn first_revision() -> u64 {
-    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    since_epoch.as_secs() << 20
+    let chance = std::hash::RandomState::new().build_hasher().finish();
+    (chance >> 32) << 20
 }
 
 fn options(config: &Config) -> sluice_xdp::Options {

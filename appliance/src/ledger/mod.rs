@@ -159,6 +159,9 @@ impl Ledger {
         let kept = disk::write(&self.path, &next);
         self.content = next;
         let unkept = kept.err().map(|error| self.unkept(&error));
+        if let Some(unkept) = &unkept {
+            tracing::error!("{unkept}");
+        }
         self.merged.send_replace(Arc::new(Merged { unkept, ..merged }));
     }
 
@@ -187,6 +190,7 @@ impl Ledger {
             self.merged.send_if_modified(|merged| {
                 let is_news = merged.unkept != unkept;
                 if is_news {
+                    tracing::error!("{}", unkept.as_deref().unwrap_or_default());
                     *merged = Arc::new(Merged { unkept, ..merged.as_ref().clone() });
                 }
                 is_news

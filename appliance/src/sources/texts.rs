@@ -55,7 +55,8 @@ pub(crate) fn check_source(name: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn check(text: &str) -> Result<(), String> {
+/// One text.
+pub(super) fn check(text: &str) -> Result<(), String> {
     let begins = || human::visible(human::beginning(text, SHOWN));
     if text.len() > MAX_TEXT {
         let len = text.len();

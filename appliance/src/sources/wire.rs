@@ -4,11 +4,15 @@
 //! service that is left out.
 
 use super::texts;
+use crate::human;
 use crate::raw::{Members, Raw};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 use sluice_api::{CONTRACT, SourceChange, SourceState, WantedPeer, WantedService};
 use std::collections::{BTreeMap, BTreeSet};
+
+/// Bytes of a peer's text that are worth repeating.
+const SHOWN: usize = 100;
 
 /// A service as a bridge sent it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,9 +63,12 @@ pub(crate) struct SaidChange {
 }
 
 /// What is read of a service that cannot be read as a whole.
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 struct Named {
     name: String,
+    /// Why the rest of it was not kept, where it was not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    refused: Option<String>,
 }
 
 /// Members whose absence would change what a service means, see the contract.
@@ -77,20 +84,17 @@ impl SaidState {
     /// From the body of a request.
     ///
     /// # Errors
-    /// When it is no complete state, or a text in it is not as texts must be.
+    /// When it is no complete state, or its owner or a name is no text that can be shown.
     pub(crate) fn read(body: &[u8]) -> Result<Self, String> {
         let mut all = document(body)?;
-        let (peers, mut beyond) = peers(&mut all)?;
+        let (peers, beyond) = peers(&mut all)?;
         Ok(SaidState {
-            owner: all.required("owner")?,
+            owner: owner(&mut all)?,
             generation: all.required("generation")?,
             inside: all.optional("inside")?.unwrap_or_default(),
             peers: peers.unwrap_or_default(),
             services: services(all.list("services")?.ok_or("services is missing")?)?,
-            beyond: {
-                beyond.members = all.rest();
-                beyond
-            },
+            beyond: beyond.with(all),
         })
     }
 }
@@ -109,22 +113,19 @@ impl SaidChange {
     /// From the body of a request.
     ///
     /// # Errors
-    /// When it is no change, or a text in it is not as texts must be.
+    /// When it is no change, or its owner or a name is no text that can be shown.
     pub(crate) fn read(body: &[u8]) -> Result<Self, String> {
         let mut all = document(body)?;
-        let (peers, mut beyond) = peers(&mut all)?;
+        let (peers, beyond) = peers(&mut all)?;
         Ok(SaidChange {
-            owner: all.required("owner")?,
+            owner: owner(&mut all)?,
             base: all.required("base")?,
             generation: all.required("generation")?,
             inside: all.optional("inside")?,
             peers,
             upsert: services(all.list("upsert")?.ok_or("upsert is missing")?)?,
             remove: all.required("remove")?,
-            beyond: {
-                beyond.members = all.rest();
-                beyond
-            },
+            beyond: beyond.with(all),
         })
     }
 }
@@ -146,14 +147,18 @@ impl Sent {
     /// # Errors
     /// When not even its name can be read.
     pub(crate) fn read(value: &RawValue) -> Result<Self, String> {
+        if let Err(why) = texts::check_all(value.get()) {
+            return Sent::refused(value, why);
+        }
         let (wanted, ignored) = known::<WantedService>(value);
         let wanted = match wanted {
             Ok(wanted) => wanted,
             Err(error) => {
-                let Named { name } = serde_json::from_str(value.get())
-                    .map_err(|error| format!("a service has no name: {error}"))?;
-                let misfit =
-                    Some(format!("it does not fit contract {CONTRACT} of this version: {error}"));
+                let Named { name, refused } = named(value)?;
+                let misfit = refused.unwrap_or_else(|| {
+                    format!("it does not fit contract {CONTRACT} of this version: {error}")
+                });
+                let misfit = Some(misfit);
                 let wanted = WantedService { name, ..WantedService::default() };
                 return Ok(Sent { wanted, raw: Some(value.into()), ignored: Vec::new(), misfit });
             }
@@ -168,6 +173,19 @@ impl Sent {
         });
         let ignored = ignored.into_iter().filter(|name| name != "requires").collect();
         Ok(Sent { wanted, raw, ignored, misfit })
+    }
+}
+
+impl Sent {
+    /// Texts that nobody should see are not kept: of such a service only the name is, if that is one.
+    fn refused(value: &RawValue, why: String) -> Result<Self, String> {
+        let Named { name, .. } = named(value)?;
+        texts::check_name(&name).map_err(|_| format!("a service's name: {why}"))?;
+        let rest = Named { name: name.clone(), refused: Some(why.clone()) };
+        let raw = serde_json::value::to_raw_value(&rest).map_err(|error| error.to_string())?;
+        let wanted = WantedService { name, ..WantedService::default() };
+        let raw = Some(Raw::from(raw.as_ref()));
+        Ok(Sent { wanted, raw, ignored: Vec::new(), misfit: Some(why) })
     }
 }
 
@@ -187,13 +205,39 @@ impl Serialize for Sent {
     }
 }
 
-/// The members of a body whose texts are in order.
+// === impl Beyond ===
+
+impl Beyond {
+    /// And what else is not known. What cannot be shown is not kept.
+    fn with(mut self, rest: Members<'_>) -> Self {
+        for (name, value) in rest.rest() {
+            if texts::check_all(value.as_str()).is_ok() {
+                self.members.insert(name, value);
+            } else {
+                self.ignored.insert(name);
+            }
+        }
+        self
+    }
+}
+
+fn named(value: &RawValue) -> Result<Named, String> {
+    serde_json::from_str(value.get()).map_err(|error| format!("a service has no name: {error}"))
+}
+
+fn owner(all: &mut Members<'_>) -> Result<String, String> {
+    let owner: String = all.required("owner")?;
+    texts::check(&owner).map(|()| owner).map_err(|why| format!("owner: {why}"))
+}
+
+/// The members of a body.
 fn document(body: &[u8]) -> Result<Members<'_>, String> {
     // A byte order mark is no part of JSON (RFC 8259 §8.1), and may be ignored.
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     let text = std::str::from_utf8(body).map_err(|error| error.to_string())?;
-    texts::check_all(text)?;
-    Members::of(text)
+    let all = Members::of(text)?;
+    all.names().try_for_each(texts::check)?;
+    Ok(all)
 }
 
 fn services(values: Vec<&RawValue>) -> Result<Vec<Sent>, String> {
@@ -204,10 +248,18 @@ fn services(values: Vec<&RawValue>) -> Result<Vec<Sent>, String> {
 pub(crate) fn peers(all: &mut Members<'_>) -> Result<(Option<Vec<WantedPeer>>, Beyond), String> {
     let Some(value) = all.raw("peers") else { return Ok((None, Beyond::default())) };
     let (peers, ignored) = known::<Option<Vec<WantedPeer>>>(value);
-    let peers = peers.map_err(|error| format!("peers: {error}"))?;
-    let ignored: BTreeSet<String> =
-        ignored.into_iter().map(|name| format!("peers{name}")).collect();
-    let raw = (!ignored.is_empty()).then(|| Raw::from(value));
+    let mut peers = peers.map_err(|error| format!("peers: {error}"))?;
+    let is_shown = texts::check_all(value.get()).is_ok();
+    for peer in peers.iter_mut().flatten().filter(|_| !is_shown) {
+        // It is no address then, and is reported so.
+        peer.address = human::visible(human::beginning(&peer.address, SHOWN));
+        peer.appliances.retain(|name| texts::check(name).is_ok());
+    }
+    let ignored: BTreeSet<String> = ignored
+        .iter()
+        .map(|name| format!("peers{}", human::visible(human::beginning(name, SHOWN))))
+        .collect();
+    let raw = (!ignored.is_empty() && is_shown).then(|| Raw::from(value));
     Ok((peers, Beyond { peers: raw, ignored, ..Beyond::default() }))
 }
 
@@ -304,6 +356,39 @@ mod tests {
         let none = service(json!({ "requires": [] }));
         let said = SaidState::read(state(&[none], json!({})).as_bytes()).unwrap();
         assert_eq!((&said.services[0].misfit, said.services[0].ignored.len()), (&None, 0));
+    }
+
+    #[test]
+    fn a_text_that_cannot_be_shown_is_one_services_mistake() {
+        let long = "x".repeat(5000);
+        let bad = service(
+            json!({ "name": "prod/bad", "health": { "http_path": "/\u{1b}[2J" }, "note": long }),
+        );
+        let peers = json!([{ "name": "tor", "address": "10.0.0.1\u{202e}", "asn": 1, "appliances": ["a\u{7}", "b"] }]);
+        let more = json!({ "peers": peers, "mesh": "\u{9b}" });
+        let said = SaidState::read(state(&[bad, service(json!({}))], more).as_bytes()).unwrap();
+        let sent = &said.services[0];
+        assert!(sent.misfit.as_ref().unwrap().contains("U+001B"), "{sent:?}");
+        assert_eq!(said.services[1].misfit, None);
+        // Nothing of it is kept but why, and that survives.
+        let kept = serde_json::to_string(sent).unwrap();
+        assert!(kept.len() < 300 && !kept.contains("http_path"), "{kept}");
+        assert_eq!(
+            &Sent::read(&serde_json::from_str::<Box<RawValue>>(&kept).unwrap()).unwrap(),
+            sent
+        );
+        let peer = &said.peers[0];
+        assert_eq!(
+            (peer.address.as_str(), &peer.appliances[..]),
+            ("10.0.0.1\\u{202e}", &["b".to_owned()][..])
+        );
+        assert_eq!((said.beyond.members.len(), said.beyond.ignored.len()), (0, 1));
+        let name = service(json!({ "name": "prod/\u{1b}" }));
+        assert!(
+            SaidState::read(state(&[name], json!({})).as_bytes()).is_err(),
+            "it could not even be reported"
+        );
+        assert!(SaidState::read(state(&[], json!({ "a\nb": 1 })).as_bytes()).is_err());
     }
 
     #[test]

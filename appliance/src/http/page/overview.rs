@@ -21,7 +21,11 @@ fn name(status: &Status) -> &str {
 
 pub(super) fn header(snapshot: &Snapshot) -> Markup {
     let status = &snapshot.status;
-    let (tone, text) = if status.ready { (Tone::Good, "Ready") } else { (Tone::Bad, "Not ready") };
+    let (tone, text) = match (status.ready, status.degraded) {
+        (true, _) => (Tone::Good, "Ready"),
+        (false, false) => (Tone::Bad, "Not ready"),
+        (false, true) => (Tone::Bad, "Degraded"),
+    };
     let pending = status.generation != status.programmed_generation;
     html! {
         div.identity data-title=(title(snapshot)) {
