@@ -216,6 +216,36 @@ fn a_file_that_cannot_be_read_takes_nothing_from_the_kernel() {
 }
 
 #[test]
+fn wherever_a_file_is_cut_the_one_before_it_is_taken() {
+    let scratch = Scratch::new();
+    let (mut ledger, _) = open(&scratch);
+    ledger.submit(put("b", state(1, &[("b/1", "192.0.2.1")]))).unwrap();
+    ledger.submit(put("b", state(2, &[("b/1", "192.0.2.2")]))).unwrap();
+    let path = scratch.path().join("desired.json");
+    let whole = std::fs::read(&path).unwrap();
+    let generation = || match disk::read(&path, None) {
+        Found::Current(content) => ("current", content.bridges["b"].generation),
+        Found::Previous(content, _) => ("previous", content.bridges["b"].generation),
+        other => panic!("{other:?}"),
+    };
+    // The last byte ends the line, and says nothing.
+    for cut in 0..whole.len() - 1 {
+        std::fs::write(&path, &whole[..cut]).unwrap();
+        assert_eq!(generation(), ("previous", 1), "{cut}");
+        std::fs::remove_file(path.with_extension("json.unreadable")).unwrap();
+    }
+    // What a disk makes of a block: nothing here panics, and garbage is not taken for a state.
+    for at in 0..whole.len() {
+        let mut spoilt = whole.clone();
+        spoilt[at] = 0;
+        std::fs::write(&path, &spoilt).unwrap();
+        assert_eq!(generation(), ("previous", 1), "{at}");
+    }
+    std::fs::write(&path, &whole).unwrap();
+    assert_eq!(generation(), ("current", 2));
+}
+
+#[test]
 fn the_state_before_is_taken_when_the_newest_cannot_be_read() {
     let scratch = Scratch::new();
     let (mut ledger, _) = open(&scratch);

@@ -392,6 +392,46 @@ mod tests {
     }
 
     #[test]
+    fn nothing_that_is_sent_takes_more_than_its_place() {
+        let deep =
+            |open: &str, close: &str| format!("{}1{}", open.repeat(100_000), close.repeat(100_000));
+        let nested = [deep("[", "]"), deep("{\"a\":", "}")];
+        for nested in &nested {
+            for (at, services) in [("mesh", 1), ("peers", 0), ("inside", 0)] {
+                let good = service(json!({}));
+                let body = format!(
+                    r#"{{"owner": "o", "generation": 1, "services": [{good}], "{at}": {nested}}}"#
+                );
+                let said = SaidState::read(body.as_bytes()).map_or(0, |said| said.services.len());
+                assert_eq!(said, services, "{at}");
+            }
+            let body = format!(
+                r#"{{"owner": "o", "generation": 1, "services": [{{"name": "a/b", "x": {nested}}}, {}]}}"#,
+                service(json!({}))
+            );
+            let said = SaidState::read(body.as_bytes()).unwrap();
+            assert!(said.services[0].misfit.is_some() && said.services[1].misfit.is_none());
+            assert!(said.services[0].raw.as_ref().unwrap().as_str().len() < 300);
+        }
+        for (port, fits) in [
+            (json!(70000), false),
+            (json!(-1), false),
+            (json!("80"), false),
+            (json!(1.0), false),
+            (json!(65535), true),
+        ] {
+            let said =
+                SaidState::read(state(&[service(json!({ "port": port }))], json!({})).as_bytes())
+                    .unwrap();
+            assert_eq!(said.services[0].misfit.is_none(), fits, "{port}");
+        }
+        for generation in [json!(-1), json!(1e30), json!("1"), Value::Null] {
+            let body = state(&[], json!({ "generation": generation }));
+            assert!(SaidState::read(body.as_bytes()).is_err(), "{generation}");
+        }
+    }
+
+    #[test]
     fn what_is_no_state_is_refused_with_the_reason() {
         for (body, word) in [
             (json!({ "nonsense": 1 }).to_string(), "owner is missing"),
