@@ -1,8 +1,9 @@
 //! The addresses of this host, shared with the handles: who has which, and whether it is ours.
 
 use crate::decode::Addr;
+use crate::types::OtherAddress;
 use ipnet::IpNet;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 /// What is known of one address on one link.
@@ -59,6 +60,14 @@ impl AddressTable {
             .collect()
     }
 
+    /// Every address that is not ours.
+    pub(crate) fn others(&self) -> BTreeSet<OtherAddress> {
+        let others = self.entries.iter().filter(|(_, entry)| !entry.ours);
+        others
+            .filter_map(|((ip, link, length), _)| Some((IpNet::new(*ip, *length).ok()?, *link)))
+            .collect()
+    }
+
     fn of(&self, ip: IpAddr) -> impl Iterator<Item = (u32, &Entry)> {
         self.entries
             .range((ip, 0, 0)..=(ip, u32::MAX, u8::MAX))
@@ -92,6 +101,9 @@ mod tests {
         assert_eq!(table.foreign(ip("10.0.0.2")), Some(7));
         assert_eq!(table.foreign(ip("10.0.0.3")), None);
         assert_eq!(table.global_on(7), vec!["10.0.0.2/24".parse::<IpNet>().unwrap()]);
+
+        let others = table.others().into_iter().map(|(net, link)| format!("{net} on {link}"));
+        assert_eq!(others.collect::<Vec<_>>(), ["10.0.0.2/24 on 7", "203.0.113.11/24 on 1"]);
 
         assert!(!table.insert(&addr(7, "10.0.0.2/24", false)), "nothing changed");
         assert!(!table.remove(&addr(1, "203.0.113.10/32", true)), "ours are not news");

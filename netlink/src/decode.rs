@@ -153,22 +153,18 @@ pub(crate) fn route(destination: IpAddr, message: &RouteMessage) -> Route {
         }
         _ => return Route::None,
     }
-    let mut gateway = destination;
+    let mut via = destination;
     let mut out = None;
     for attribute in &message.attributes {
         match attribute {
             RouteAttribute::Oif(index) => out = Some(*index),
-            RouteAttribute::Gateway(address) => gateway = ip(address).unwrap_or(gateway),
-            // An IPv4 route through an IPv6 neighbour (RFC 8950).
-            RouteAttribute::Via(RouteVia::Inet(ip)) => gateway = IpAddr::V4(*ip),
-            RouteAttribute::Via(RouteVia::Inet6(ip)) => gateway = IpAddr::V6(*ip),
-            _ => {}
+            other => via = gateway(other).unwrap_or(via),
         }
     }
     match out {
         // Whatever is routed to the loopback link comes back in here.
         Some(ours::LOOPBACK_INDEX) => Route::Local,
-        Some(link_index) => Route::Via { link_index, gateway },
+        Some(link_index) => Route::Via { link_index, gateway: via },
         None => Route::None,
     }
 }
@@ -179,6 +175,31 @@ pub(crate) fn preferred_source(message: &RouteMessage) -> Option<IpAddr> {
         RouteAttribute::PrefSource(address) => ip(address),
         _ => None,
     })
+}
+
+/// The next hops of a unicast route that are not the destination itself.
+pub(crate) fn gateways(message: &RouteMessage) -> Vec<IpAddr> {
+    if message.header.kind != RouteType::Unicast {
+        return Vec::new();
+    }
+    let mut gateways = Vec::new();
+    for attribute in &message.attributes {
+        gateways.extend(gateway(attribute));
+        if let RouteAttribute::MultiPath(next_hops) = attribute {
+            gateways.extend(next_hops.iter().flat_map(|hop| &hop.attributes).filter_map(gateway));
+        }
+    }
+    gateways
+}
+
+fn gateway(attribute: &RouteAttribute) -> Option<IpAddr> {
+    match attribute {
+        RouteAttribute::Gateway(address) => ip(address),
+        // An IPv4 route through an IPv6 neighbour (RFC 8950).
+        RouteAttribute::Via(RouteVia::Inet(ip)) => Some(IpAddr::V4(*ip)),
+        RouteAttribute::Via(RouteVia::Inet6(ip)) => Some(IpAddr::V6(*ip)),
+        _ => None,
+    }
 }
 
 /// The prefix of a route that was added or removed; `None` for families that are not IP.

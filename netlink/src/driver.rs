@@ -7,9 +7,10 @@ use crate::error::{RequestError, StartError};
 use crate::kernel::{self, Dump};
 use crate::ours::LOOPBACK_INDEX;
 use crate::socket::{Message, Notifications, Requests};
+use crate::surroundings::Follower;
 use crate::tables::{Change, Tables};
 use crate::track::Tracker;
-use crate::types::{Link, Resolution};
+use crate::types::{Link, Resolution, Surroundings};
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
@@ -46,6 +47,8 @@ enum Event {
     Dumped(Result<Dump, RequestError>),
     Routed(Vec<IpAddr>, Result<Vec<Route>, RequestError>),
     Probed(Vec<NeighKey>, Result<Vec<Result<(), Errno>>, RequestError>),
+    /// The next hops of all routes.
+    Gateways(Result<BTreeSet<IpAddr>, RequestError>),
     /// A pause is over: a probe or the epoch is due, or an unanswered question may be asked again.
     Deadline,
 }
@@ -55,6 +58,7 @@ pub(crate) struct Outputs {
     pub(crate) links: watch::Receiver<Arc<BTreeMap<u32, Link>>>,
     pub(crate) resolutions: watch::Receiver<Arc<BTreeMap<IpAddr, Resolution>>>,
     pub(crate) routing_epoch: watch::Receiver<u64>,
+    pub(crate) surroundings: watch::Receiver<Arc<Surroundings>>,
     pub(crate) addresses: watch::Receiver<AddressTable>,
 }
 
@@ -77,6 +81,7 @@ pub(crate) struct Driver {
     tables: Tables,
     tracker: Tracker,
     epoch: Epoch,
+    surroundings: Follower,
     links: watch::Sender<Arc<BTreeMap<u32, Link>>>,
     resolutions: watch::Sender<Arc<BTreeMap<IpAddr, Resolution>>>,
 }
@@ -89,7 +94,11 @@ pub(crate) async fn start(
     let notifications = Notifications::open().map_err(StartError::Open)?;
     let (requests, requests_task) = Requests::open().map_err(StartError::Open)?;
     let tables = Tables::new(kernel::dump(&requests).await.map_err(StartError::Read)?);
+    // Before anything can be programmed: nobody is to take a router's address for a free one.
+    let gateways = kernel::gateways(&requests).await.map_err(StartError::Read)?;
+    let others = tables.addresses.borrow().others();
     let driver = Driver {
+        surroundings: Follower::new(others, gateways),
         commands,
         notifications,
         requests: requests.clone(),
@@ -110,6 +119,7 @@ pub(crate) async fn start(
         links: driver.links.subscribe(),
         resolutions: driver.resolutions.subscribe(),
         routing_epoch: driver.epoch.subscribe(),
+        surroundings: driver.surroundings.subscribe(),
         addresses: driver.tables.addresses.subscribe(),
     };
     driver.report_loopback();
@@ -154,7 +164,8 @@ impl Driver {
         let probe = self.tracker.next_deadline().filter(|_| !self.probing);
         // While questions may not be asked, nothing but the end of that pause matters to them.
         let questions = self.retry_at.or(probe);
-        [questions, self.epoch.deadline()].into_iter().flatten().min()
+        let gateways = self.surroundings.deadline().filter(|_| self.retry_at.is_none());
+        [questions, gateways, self.epoch.deadline()].into_iter().flatten().min()
     }
 
     fn feed(&mut self, event: Event) -> ControlFlow<()> {
@@ -171,6 +182,14 @@ impl Driver {
             Event::Dumped(dump) => self.dumped(dump),
             Event::Routed(destinations, answers) => self.routed(destinations, answers),
             Event::Probed(neighs, answers) => self.probed(&neighs, answers),
+            Event::Gateways(answer) => {
+                if let Err(error) = &answer {
+                    let error = error as &dyn std::error::Error;
+                    tracing::warn!(error, "cannot read the routes' next hops");
+                    self.retry_later();
+                }
+                self.surroundings.answered(answer.ok(), Instant::now());
+            }
             Event::Deadline => {}
         }
         ControlFlow::Continue(())
@@ -192,13 +211,19 @@ impl Driver {
         match self.tables.apply(message) {
             Change::Nothing => {}
             Change::Links => self.links_changed(),
-            Change::Addresses | Change::Rules => {
+            Change::Addresses => {
+                self.surroundings.addresses_changed();
+                self.tracker.invalidate_all();
+                self.epoch.want();
+            }
+            Change::Rules => {
                 self.tracker.invalidate_all();
                 self.epoch.want();
             }
             Change::Route { prefix, beyond } => {
                 self.tracker.invalidate(&prefix);
                 if beyond {
+                    self.surroundings.routes_changed();
                     self.epoch.want();
                 }
             }
@@ -218,6 +243,8 @@ impl Driver {
                 self.tracker.link_up(link.index);
             }
         }
+        // Routes of a link that goes down go without a word of their own.
+        self.surroundings.routes_changed();
         self.tracker.invalidate_all();
         self.epoch.want();
     }
@@ -227,6 +254,7 @@ impl Driver {
         match dump {
             Ok(dump) => {
                 self.tables.replace(dump);
+                self.surroundings.addresses_changed();
                 self.tracker.neighs_replaced(&self.tables.neighs, Instant::now());
                 self.links_changed();
             }
@@ -315,6 +343,7 @@ impl Driver {
                 changed
             });
         }
+        self.surroundings.flush(|| self.tables.addresses.borrow().others());
         self.epoch.flush(now);
     }
 
@@ -345,6 +374,11 @@ impl Driver {
                     .boxed(),
                 );
             }
+        }
+        if self.surroundings.ask(now) {
+            let requests = self.requests.clone();
+            self.work
+                .push(async move { Event::Gateways(kernel::gateways(&requests).await) }.boxed());
         }
         if !self.probing {
             let neighs = self.tracker.take_due(&self.tables.links, now);

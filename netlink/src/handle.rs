@@ -4,7 +4,7 @@ use crate::driver::{self, Command, Outputs};
 use crate::error::{AddVipError, AddressForError, RemoveVipError, StartError, VipsError};
 use crate::kernel;
 use crate::socket::Requests;
-use crate::types::{Link, Resolution};
+use crate::types::{Addresses, Link, Resolution, Surroundings};
 use crate::vip::Vips;
 use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,7 +43,18 @@ impl Netlink {
 
     /// Our VIPs on `lo`, read back from the kernel.
     pub async fn vips(&self) -> Result<BTreeSet<IpAddr>, VipsError> {
+        Ok(self.vips.read().await?.vips)
+    }
+
+    /// All addresses of this host, ours and others, read back from the kernel.
+    pub async fn addresses(&self) -> Result<Addresses, VipsError> {
         self.vips.read().await
+    }
+
+    /// Addresses of this host that are not ours and next hops of its routes, published when one changes. Addresses are
+    /// followed; routes are read again after a change, at most once a second.
+    pub fn surroundings(&self) -> watch::Receiver<Arc<Surroundings>> {
+        self.outputs.surroundings.clone()
     }
 
     /// Puts a VIP on `lo` with our mark. Does nothing when it is there and ours.

@@ -11,6 +11,7 @@ use rtnetlink::packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
 use rtnetlink::packet_route::neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourMessage};
 use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 /// Everything the driver follows, as of one moment after the multicast groups were joined.
@@ -62,6 +63,23 @@ async fn neighs(requests: &Requests) -> Result<Vec<(NeighKey, Neigh)>, RequestEr
             _ => None,
         })
         .collect())
+}
+
+/// Every next hop of the host's unicast routes, of any table and both families.
+pub(crate) async fn gateways(requests: &Requests) -> Result<BTreeSet<IpAddr>, RequestError> {
+    let mut all = BTreeSet::new();
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        let mut message = RouteMessage::default();
+        message.header.address_family = family;
+        // A router's table may be large, and its next hops are few.
+        let take = |gateways: &mut BTreeSet<IpAddr>, row| {
+            if let RouteNetlinkMessage::NewRoute(message) = row {
+                gateways.extend(decode::gateways(&message));
+            }
+        };
+        all.append(&mut requests.fold(RouteNetlinkMessage::GetRoute(message), take).await?);
+    }
+    Ok(all)
 }
 
 /// The routes the kernel chooses for these destinations, in their order.

@@ -22,6 +22,7 @@ mod handle;
 mod kernel;
 mod ours;
 mod socket;
+mod surroundings;
 mod tables;
 mod track;
 mod types;
@@ -33,4 +34,4 @@ pub use error::{
 };
 pub use handle::Netlink;
 pub use ours::ADDRESS_PROTOCOL;
-pub use types::{Link, NextHop, Resolution};
+pub use types::{Addresses, Link, NextHop, OtherAddress, Resolution, Surroundings};

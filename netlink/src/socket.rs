@@ -119,8 +119,17 @@ impl Requests {
         &self,
         request: RouteNetlinkMessage,
     ) -> Result<Vec<RouteNetlinkMessage>, RequestError> {
+        self.fold(request, Vec::push).await
+    }
+
+    /// As [`Requests::dump`], for tables that are too large to be kept: each row is taken in as it comes.
+    pub(crate) async fn fold<T: Default>(
+        &self,
+        request: RouteNetlinkMessage,
+        take: impl Fn(&mut T, RouteNetlinkMessage),
+    ) -> Result<T, RequestError> {
         for doublings in 0..DUMP_TRIES {
-            if let Some(rows) = self.dump_once(request.clone()).await? {
+            if let Some(rows) = self.fold_once(request.clone(), &take).await? {
                 return Ok(rows);
             }
             tokio::time::sleep(DUMP_PAUSE_MIN.saturating_mul(1 << doublings)).await;
@@ -129,22 +138,23 @@ impl Requests {
     }
 
     /// `None` when the kernel says that the table changed meanwhile (`NLM_F_DUMP_INTR`).
-    async fn dump_once(
+    async fn fold_once<T: Default>(
         &self,
         request: RouteNetlinkMessage,
-    ) -> Result<Option<Vec<RouteNetlinkMessage>>, RequestError> {
+        take: impl Fn(&mut T, RouteNetlinkMessage),
+    ) -> Result<Option<T>, RequestError> {
         let message = message_of(request, NLM_F_DUMP);
         let mut stream = self
             .connection
             .request(message, SocketAddr::new(0, 0))
             .map_err(|_| RequestError::Closed)?;
-        let mut rows = Vec::new();
+        let mut rows = T::default();
         let mut interrupted = false;
         loop {
             let message = within(stream.next()).await?.ok_or(RequestError::Closed)?;
             interrupted |= message.header.flags & NLM_F_DUMP_INTR != 0;
             match message.payload {
-                NetlinkPayload::InnerMessage(row) => rows.push(row),
+                NetlinkPayload::InnerMessage(row) => take(&mut rows, row),
                 NetlinkPayload::Error(error) if error.raw_code() != 0 => {
                     let errno = Errno::from_raw(error.raw_code().saturating_abs());
                     return Err(RequestError::Refused(errno));

@@ -1,6 +1,8 @@
 //! What others see of links and next hops.
 
 use crate::device::Device;
+use ipnet::IpNet;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 /// One network interface.
@@ -58,4 +60,25 @@ pub enum Resolution {
     Local,
     /// The kernel has no route, or one that rejects (`unreachable`, `prohibit`, `blackhole`).
     NoRoute,
+}
+
+/// An address of this host that is no VIP of ours: the address with its network, and the link's index.
+pub type OtherAddress = (IpNet, u32);
+
+/// Addresses that are in use here and are no VIPs of ours.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Surroundings {
+    /// Addresses of this host, on any link.
+    pub addresses: BTreeSet<OtherAddress>,
+    /// Next hops of the host's routes, of any table.
+    pub gateways: BTreeSet<IpAddr>,
+}
+
+/// The addresses of this host at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Addresses {
+    /// Our VIPs on `lo`.
+    pub vips: BTreeSet<IpAddr>,
+    /// All others.
+    pub others: BTreeSet<OtherAddress>,
 }

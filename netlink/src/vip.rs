@@ -2,11 +2,12 @@
 //! address.
 
 use crate::address_table::AddressTable;
+use crate::decode::Addr;
 use crate::error::{AddVipError, RemoveVipError, RequestError, VipsError};
 use crate::kernel;
 use crate::ours::{LOOPBACK_INDEX, vip_message};
 use crate::socket::Requests;
-use crate::types::Link;
+use crate::types::{Addresses, Link};
 use nix::errno::Errno;
 use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use rtnetlink::packet_route::RouteNetlinkMessage;
@@ -42,9 +43,13 @@ impl Vips {
         Self { requests, followed, links, keeps_mark: Arc::default() }
     }
 
-    pub(crate) async fn read(&self) -> Result<BTreeSet<IpAddr>, VipsError> {
+    pub(crate) async fn read(&self) -> Result<Addresses, VipsError> {
         let addrs = kernel::addrs(&self.requests).await.map_err(VipsError::Read)?;
-        Ok(addrs.iter().filter(|addr| addr.ours).map(|addr| addr.net.addr()).collect())
+        let (ours, others): (Vec<&Addr>, Vec<&Addr>) = addrs.iter().partition(|addr| addr.ours);
+        Ok(Addresses {
+            vips: ours.into_iter().map(|addr| addr.net.addr()).collect(),
+            others: others.into_iter().map(|addr| (addr.net, addr.link_index)).collect(),
+        })
     }
 
     /// Returns the failures.

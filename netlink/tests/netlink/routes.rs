@@ -3,7 +3,9 @@
 use crate::support::{
     Peer, addresses, in_namespace, ip, link_index, resolution, resolves_to, until,
 };
-use sluice_netlink::{Netlink, Resolution};
+use sluice_netlink::{Netlink, Resolution, Surroundings};
+use std::net::IpAddr;
+use std::sync::Arc;
 
 /// Behind the gateways, in both families.
 const BEHIND: [&str; 2] = ["10.88.0.1", "2001:db8:88::1"];
@@ -195,5 +197,49 @@ fn hundreds_of_destinations_resolve_together() {
             resolves_to(&netlink, backend, mac).await;
         }
         println!("{} destinations resolved after {:?}", behind.len(), start.elapsed());
+    });
+}
+
+#[test]
+fn gateways_and_other_addresses_are_followed() {
+    in_namespace(|| async {
+        let _both = two_gateways();
+        ip("route add default via 10.1.0.2");
+        let netlink = Netlink::start().await.unwrap();
+        let mut around = netlink.surroundings();
+        let has =
+            |known: &Arc<Surroundings>, gateways: &[&str]| known.gateways == addresses(gateways);
+        assert!(has(&around.borrow(), &["10.1.0.2"]), "known at the start: {:?}", around.borrow());
+        let wan1 = link_index(&netlink, "wan1");
+        assert!(around.borrow().addresses.contains(&("10.1.0.1/24".parse().unwrap(), wan1)));
+
+        // Several next hops, one of the other family, and one of the other table.
+        ip("route add 10.88.0.0/24 nexthop via 10.1.0.2 nexthop via 10.2.0.2");
+        ip("route add 10.89.0.0/24 via inet6 2001:db8:1::2 dev wan1");
+        ip("route add 2001:db8:88::/64 via 2001:db8:2::2 table 100");
+        let all = ["10.1.0.2", "10.2.0.2", "2001:db8:1::2", "2001:db8:2::2"];
+        until(&mut around, "all gateways", |known| has(known, &all)).await;
+        // Of the routes of a link that goes down no word is said.
+        ip("route del 10.88.0.0/24");
+        ip("route add 10.90.0.0/24 via 10.2.0.2");
+        ip("link set wan2 down");
+        until(&mut around, "fewer gateways", |known| {
+            !known.gateways.contains(&"10.2.0.2".parse().unwrap())
+        })
+        .await;
+
+        // Ours are not among the others, wherever the same address comes up they are.
+        let vip: IpAddr = "203.0.113.10".parse().unwrap();
+        let is_other =
+            |known: &Arc<Surroundings>| known.addresses.iter().any(|(net, _)| net.addr() == vip);
+        netlink.add_vip(vip).await.unwrap();
+        assert!(netlink.addresses().await.unwrap().vips.contains(&vip));
+        assert!(!is_other(&around.borrow()));
+        ip("address add 203.0.113.10/24 dev wan1");
+        until(&mut around, "another's address", is_other).await;
+        let read = netlink.addresses().await.unwrap();
+        assert!(read.vips.contains(&vip) && read.others == around.borrow().addresses, "{read:?}");
+        ip("address del 203.0.113.10/24 dev wan1");
+        until(&mut around, "it is gone", |known| !is_other(known)).await;
     });
 }
