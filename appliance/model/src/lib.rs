@@ -7,14 +7,16 @@ mod desired;
 mod health;
 mod held;
 mod observed;
+mod reserved;
 mod service;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
 pub use desired::{Clash, Desired, Generation};
-pub use health::{Health, HealthCheck, Probe, StatusRange, Target, Verdict};
 pub use held::{HELD, held, is_held, keep_unclaimed};
+pub use health::{Health, HealthCheck, PROBE_INTERVAL, Probe, StatusRange, Target, Verdict};
 pub use observed::{Observed, RouteAttributes, host_prefix};
+pub use reserved::{Class, Holder, HostAddress, Prefixes, Reserved, Rule, Violation, reasons};
 pub use service::{
     Backend, Family, Frontend, NoBackend, Program, Protocol, Service, ServiceName,
     canonical_backends, canonical_prefixes,

@@ -1,5 +1,6 @@
 //! What is: read back from the kernel and from the BGP speaker, never remembered from what was asked for.
 
+use crate::reserved::HostAddress;
 use crate::service::{Frontend, Program};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,6 +30,8 @@ pub struct Observed {
     pub guarded: BTreeSet<IpAddr>,
     /// VIPs that are addresses of this host.
     pub addresses: BTreeSet<IpAddr>,
+    /// Addresses of this host that are no VIPs of ours.
+    pub host: BTreeSet<HostAddress>,
     /// True when the data plane sees the packets of some link.
     pub attached: bool,
     /// Prefixes the routers are told.
@@ -58,6 +61,11 @@ impl Observed {
             && self.serves(vip)
             && self.guarded.contains(&vip)
             && self.addresses.contains(&vip)
+    }
+
+    /// True when the host has the address for itself.
+    pub fn is_host(&self, address: IpAddr) -> bool {
+        self.host.iter().any(|has| has.net.addr() == address)
     }
 
     /// True when the routers are told of the VIP.

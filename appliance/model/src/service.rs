@@ -96,6 +96,8 @@ pub struct Service {
     pub nat64: bool,
     /// What its VIPs are announced with.
     pub route: RouteAttributes,
+    /// The operator's own word, in the configuration file: where it and a source want one address, it has it.
+    pub is_configured: bool,
 }
 
 /// What the data plane holds for one frontend: the outcome of a service and its backends' health.

@@ -32,5 +32,6 @@ pub fn service(name: &str, vips: &[&str], backends: &[(&str, u16)]) -> Service {
         full_nat: Arc::default(),
         nat64: false,
         route: RouteAttributes::default(),
+        is_configured: false,
     }
 }

@@ -41,6 +41,8 @@ pub enum Blocked {
     StillAnnounced(IpAddr),
     /// The VIP is still an address of this host.
     StillOnHost(IpAddr),
+    /// The host has the address for itself: what is sent to it is not ours.
+    IsHosts(IpAddr),
 }
 
 // === impl Step ===
@@ -84,9 +86,13 @@ impl Step {
         let vip = self.vip();
         let announced = now.announces(vip);
         match self {
+            Step::GuardVip(_) | Step::AddVip(_) | Step::PutProgram(..) if now.is_host(vip) => {
+                Err(Blocked::IsHosts(vip))
+            }
             Step::Withdraw(_) | Step::GuardVip(_) => Ok(()),
             Step::AddVip(_) if !now.guarded.contains(&vip) => Err(Blocked::NotGuarded(vip)),
             Step::AddVip(_) => Ok(()),
+            Step::PutProgram(..) if !now.addresses.contains(&vip) => Err(Blocked::NotOnHost(vip)),
             Step::PutProgram(frontend, program) => {
                 let empties = !program.serves() && !serves_elsewhere(now, frontend);
                 if announced && empties { Err(Blocked::StillAnnounced(vip)) } else { Ok(()) }
@@ -103,7 +109,10 @@ impl Step {
             Step::RemoveVip(_) | Step::UnguardVip(_) if announced => {
                 Err(Blocked::StillAnnounced(vip))
             }
-            Step::UnguardVip(_) if now.addresses.contains(&vip) => Err(Blocked::StillOnHost(vip)),
+            // What the host has for itself is not to wait: nobody reaches the host there while it is guarded.
+            Step::UnguardVip(_) if now.addresses.contains(&vip) && !now.is_host(vip) => {
+                Err(Blocked::StillOnHost(vip))
+            }
             Step::RemoveVip(_) | Step::UnguardVip(_) => Ok(()),
         }
     }
@@ -174,6 +183,7 @@ impl fmt::Display for Blocked {
             Blocked::NotOnHost(vip) => write!(f, "{vip} is not an address of this host"),
             Blocked::StillAnnounced(vip) => write!(f, "{vip} is still announced"),
             Blocked::StillOnHost(vip) => write!(f, "{vip} is still an address of this host"),
+            Blocked::IsHosts(vip) => write!(f, "this host has {vip} for itself"),
         }
     }
 }

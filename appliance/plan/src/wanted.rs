@@ -1,5 +1,6 @@
 //! What should be once health has been taken into account; the same for first start, resync and a single change.
 
+use crate::refused::Refused;
 use ipnet::IpNet;
 use sluice_model::{
     Desired, Family, Frontend, Health, Observed, Program, RouteAttributes, Service, ServiceName,
@@ -21,6 +22,8 @@ pub struct Wanted {
     pub announced: BTreeMap<IpNet, RouteAttributes>,
     /// Services whose route attributes are not those their VIP is announced with.
     pub disagreements: BTreeMap<ServiceName, RouteDisagreement>,
+    /// What was asked for and is left out.
+    pub refused: Refused,
 }
 
 /// A VIP has one route: of several services on it the first by name decides how it is announced.
@@ -35,14 +38,15 @@ pub struct RouteDisagreement {
 // === impl Wanted ===
 
 impl Wanted {
-    /// Folds health into the desired state.
-    pub fn new(desired: &Desired, health: &Health) -> Self {
+    /// Folds health into the desired state, and leaves out what is refused: such a VIP is neither programmed nor guarded,
+    /// put on the host or announced.
+    pub fn new(desired: &Desired, health: &Health, refused: Refused) -> Self {
         let mut wanted = Wanted::default();
         // Services come by name, and the first of a VIP has its say about the route.
         let mut routes: BTreeMap<IpAddr, &Service> = BTreeMap::new();
         for service in desired.services() {
-            for frontend in service.frontends() {
-                let program = program(service, frontend, health);
+            for frontend in service.frontends().filter(|f| !refused.has_vip(f.vip)) {
+                let program = program(service, frontend, health, &refused);
                 wanted.vips.insert(frontend.vip);
                 let first = *routes.entry(frontend.vip).or_insert(service);
                 if first.route != service.route {
@@ -59,6 +63,7 @@ impl Wanted {
                 wanted.programs.insert(frontend, program);
             }
         }
+        wanted.refused = refused;
         wanted
     }
 
@@ -67,13 +72,16 @@ impl Wanted {
         self.announced.contains_key(&host_prefix(vip))
     }
 
-    /// True when the data plane and the host hold everything a service wants of them.
+    /// True when the data plane and the host hold everything of a service that is not refused, and that is something.
     pub fn is_programmed(&self, service: &Service, observed: &Observed) -> bool {
-        service.frontends().all(|frontend| {
-            self.programs.get(&frontend) == observed.programs.get(&frontend)
-                && observed.guarded.contains(&frontend.vip)
-                && observed.addresses.contains(&frontend.vip)
-        })
+        let is_kept = |frontend: &Frontend| !self.refused.has_vip(frontend.vip);
+        let mut kept = service.frontends().filter(is_kept).peekable();
+        kept.peek().is_some()
+            && kept.all(|frontend| {
+                self.programs.get(&frontend) == observed.programs.get(&frontend)
+                    && observed.guarded.contains(&frontend.vip)
+                    && observed.addresses.contains(&frontend.vip)
+            })
     }
 }
 
@@ -90,8 +98,13 @@ impl fmt::Display for RouteDisagreement {
 }
 
 /// The program of one frontend: those of its backends that may be used now.
-fn program(service: &Service, frontend: Frontend, health: &Health) -> Program {
-    let backends = service.backends_of(Family::of(frontend.vip)).filter_map(|backend| {
+fn program(service: &Service, frontend: Frontend, health: &Health, refused: &Refused) -> Program {
+    let bad = refused.backends_of(&service.name);
+    let is_permitted = |backend: &&sluice_model::Backend| {
+        bad.is_none_or(|bad| !bad.contains_key(&backend.address.ip()))
+    };
+    let backends = service.backends_of(Family::of(frontend.vip)).filter(is_permitted);
+    let backends = backends.filter_map(|backend| {
         let weight = health.weight(frontend, backend, service.target(backend).as_ref())?;
         Some(sluice_model::Backend { weight, ..*backend })
     });

@@ -4,10 +4,11 @@
 
 use proptest::prelude::*;
 use sluice_model::{
-    Backend, Desired, Frontend, Generation, Health, HealthCheck, NoBackend, Observed, Probe,
-    Program, Protocol, RouteAttributes, Service, Verdict, canonical_backends, host_prefix, testing,
+    Backend, Desired, Frontend, Generation, Health, HealthCheck, Holder, HostAddress, NoBackend,
+    Observed, Prefixes, Probe, Program, Protocol, Reserved, RouteAttributes, Service, Verdict,
+    canonical_backends, host_prefix, testing,
 };
-use sluice_plan::{Step, Wanted, plan};
+use sluice_plan::{Refused, Step, Wanted, diff};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -15,8 +16,44 @@ use std::time::Duration;
 
 /// A small universe, so that what is and what should be meet often.
 const VIPS: [&str; 4] = ["203.0.113.10", "203.0.113.11", "2001:db8:113::10", "2001:db8:113::11"];
-const BACKENDS: [&str; 5] =
-    ["10.1.0.1:80", "10.1.0.2:80", "10.1.0.3:80", "[2001:db8:1::1]:80", "[2001:db8:1::2]:80"];
+const BACKENDS: [&str; 6] = [
+    "10.1.0.1:80",
+    "10.1.0.2:80",
+    "10.1.0.3:80",
+    "[2001:db8:1::1]:80",
+    "[2001:db8:1::2]:80",
+    // A VIP: who is it?
+    "203.0.113.11:80",
+];
+/// Addresses that the host, or who it talks to, may have.
+const TAKEN: [&str; 5] =
+    ["203.0.113.10", "203.0.113.11", "2001:db8:113::10", "10.1.0.1", "2001:db8:1::1"];
+
+/// The plan, where nothing but the host's own addresses is reserved.
+fn plan(desired: &Desired, observed: &Observed, health: &Health) -> Vec<Step> {
+    sluice_plan::plan(desired, observed, health, &Reserved::default())
+}
+
+fn host() -> impl Strategy<Value = BTreeSet<HostAddress>> {
+    let has = |address: &str| HostAddress {
+        net: host_prefix(address.parse().unwrap()),
+        link: "eth0".into(),
+    };
+    prop::collection::btree_set(prop::sample::select(TAKEN.to_vec()).prop_map(has), 0..3)
+}
+
+fn reserved() -> impl Strategy<Value = Reserved> {
+    let peers = prop::collection::vec(prop::sample::select(TAKEN.to_vec()), 0..3);
+    (peers, any::<bool>()).prop_map(|(peers, denies)| {
+        let deny = if denies { vec![host_prefix(VIPS[3].parse().unwrap())] } else { Vec::new() };
+        let mut reserved = Reserved::default();
+        reserved.vips = Prefixes { deny, ..Prefixes::default() };
+        for peer in peers {
+            reserved.hold(peer.parse().unwrap(), Holder::Peer);
+        }
+        reserved
+    })
+}
 
 fn vip() -> impl Strategy<Value = IpAddr> {
     prop::sample::select(VIPS.to_vec()).prop_map(|v| v.parse().unwrap())
@@ -65,9 +102,16 @@ fn program() -> impl Strategy<Value = Program> {
 fn service() -> impl Strategy<Value = Service> {
     let vips = (prop::collection::vec(vip(), 1..4), prop::collection::vec(vip(), 0..3));
     let backends = prop::collection::vec(backend(), 0..5);
-    let shape = (any::<bool>(), any::<bool>(), any::<[bool; 2]>(), prop::option::of(1u32..3));
+    let shape = (any::<bool>(), any::<bool>(), any::<[bool; 3]>(), prop::option::of(1u32..3));
     ("[a-d]", vips, 80u16..82, protocol(), backends, shape).prop_map(
-        |(name, vips, port, protocol, backends, (checked, reject, [nat, nat64], med))| Service {
+        |(
+            name,
+            vips,
+            port,
+            protocol,
+            backends,
+            (checked, reject, [nat, nat64, is_configured], med),
+        )| Service {
             vips: vips.0,
             secondary_vips: if protocol == Protocol::Sctp { vips.1 } else { Vec::new() },
             port,
@@ -77,6 +121,7 @@ fn service() -> impl Strategy<Value = Service> {
             no_backend: if reject { NoBackend::Reject } else { NoBackend::Drop },
             full_nat: nat.then(|| "10.0.0.0/8".parse().unwrap()).into_iter().collect(),
             nat64,
+            is_configured,
             route: RouteAttributes { med, ..RouteAttributes::default() },
             ..testing::service(&name, &[], &[])
         },
@@ -123,10 +168,12 @@ fn observed() -> impl Strategy<Value = Observed> {
         prop::collection::btree_map(frontend(), program(), 0..6),
         vips(),
         vips(),
+        host(),
         any::<bool>(),
         prop::collection::btree_map(vip().prop_map(host_prefix), attributes, 0..4),
     )
-        .prop_map(|(programs, guarded, addresses, attached, announced)| Observed {
+        .prop_map(|(programs, guarded, addresses, host, attached, announced)| Observed {
+            host,
             attached,
             programs,
             guarded,
@@ -140,14 +187,23 @@ fn holes(world: &Observed) -> BTreeSet<IpAddr> {
     world.announced.keys().map(|p| p.addr()).filter(|vip| !world.can_announce(*vip)).collect()
 }
 
-/// VIPs the kernel's own stack would answer for.
+/// VIPs the kernel's own stack would answer for; what is the host's it is to answer for.
 fn unguarded(world: &Observed) -> BTreeSet<IpAddr> {
-    world.addresses.difference(&world.guarded).copied().collect()
+    let open = world.addresses.difference(&world.guarded).copied();
+    open.filter(|vip| !world.is_host(*vip)).collect()
+}
+
+/// What of the host's own does not reach it.
+fn locked_out(world: &Observed) -> BTreeSet<IpAddr> {
+    let programmed = world.programs.keys().map(|frontend| frontend.vip);
+    let taken = world.guarded.iter().copied().chain(programmed);
+    taken.filter(|address| world.is_host(*address)).collect()
 }
 
 /// Does the steps that are allowed; `fails` says which attempt of all fails. Checks the rules after each step.
 fn execute(world: &mut Observed, steps: &[Step], mut fails: impl FnMut() -> bool) -> usize {
     let (mut holes_left, mut unguarded_left) = (holes(world), unguarded(world));
+    let mut locked_left = locked_out(world);
     let mut failed = 0;
     for step in steps {
         if step.allowed(world).is_err() || fails() {
@@ -159,6 +215,9 @@ fn execute(world: &mut Observed, steps: &[Step], mut fails: impl FnMut() -> bool
         assert!(now.is_subset(&holes_left), "{step} announces into a hole: {now:?}");
         assert!(open.is_subset(&unguarded_left), "{step} lets the kernel answer: {open:?}");
         (holes_left, unguarded_left) = (now, open);
+        let locked = locked_out(world);
+        assert!(locked.is_subset(&locked_left), "{step} takes the host's own: {locked:?}");
+        locked_left = locked;
     }
     failed
 }
@@ -227,11 +286,69 @@ proptest! {
 
     #[test]
     fn nothing_desired_leaves_nothing(start in observed()) {
-        let nothing = Observed { attached: start.attached, ..Observed::default() };
+        let (attached, host) = (start.attached, start.host.clone());
+        let nothing = Observed { attached, host, ..Observed::default() };
         let mut world = start;
         let steps = plan(&Desired::default(), &world, &Health::default());
         execute(&mut world, &steps, || false);
         prop_assert_eq!(world, nothing);
+    }
+
+    #[test]
+    fn nothing_reserved_is_programmed_and_all_else_is(
+        desired in desired(), start in observed(), verdicts in verdicts(), reserved in reserved(),
+    ) {
+        let health = health(&verdicts, &start);
+        let mut world = start;
+        let steps = sluice_plan::plan(&desired, &world, &health, &reserved);
+        prop_assert_eq!(execute(&mut world, &steps, || false), 0, "{:?}", steps);
+        prop_assert_eq!(sluice_plan::plan(&desired, &world, &health, &reserved), Vec::new());
+        prop_assert_eq!(locked_out(&world), BTreeSet::new());
+        let rule = reserved.rule(&world.host);
+        for vip in world.guarded.iter().chain(&world.addresses) {
+            prop_assert_eq!(rule.vip(*vip), Vec::new(), "{}", vip);
+        }
+        for (frontend, program) in &world.programs {
+            prop_assert_eq!(rule.vip(frontend.vip), Vec::new(), "{}", frontend);
+            for backend in &program.backends {
+                let ip = backend.address.ip();
+                prop_assert_eq!(rule.backend(ip, true), Vec::new(), "{}", ip);
+                prop_assert!(!world.addresses.contains(&ip), "{} is a VIP and a backend", ip);
+            }
+        }
+        // Nobody else's address is left out with it.
+        let refused = Refused::new(&desired, &health, &reserved, &world.host);
+        for frontend in desired.services().flat_map(Service::frontends) {
+            let is_left_out = refused.has_vip(frontend.vip);
+            prop_assert_eq!(world.programs.contains_key(&frontend), !is_left_out);
+            let contested = desired.services().any(|s| s.backends.iter().any(|b| b.address.ip() == frontend.vip));
+            prop_assert!(!is_left_out || contested || !rule.vip(frontend.vip).is_empty());
+        }
+    }
+
+    #[test]
+    fn an_address_that_appears_takes_its_vip_and_gives_it_back(
+        desired in desired(), verdicts in verdicts(), reserved in reserved(), host in host(),
+    ) {
+        let mut world = Observed { attached: true, ..Observed::default() };
+        let mut health = health(&verdicts, &world);
+        let pass = |world: &mut Observed, health: &Health| {
+            let steps = sluice_plan::plan(&desired, world, health, &reserved);
+            execute(world, &steps, || false)
+        };
+        prop_assert_eq!(pass(&mut world, &health), 0);
+        health.adopt(&world);
+        let before = world.clone();
+        world.host.clone_from(&host);
+        prop_assert_eq!(pass(&mut world, &health), 0);
+        for has in &host {
+            prop_assert!(!world.guarded.contains(&has.net.addr()));
+            prop_assert!(!world.addresses.contains(&has.net.addr()));
+            prop_assert!(!world.announces(has.net.addr()));
+        }
+        world.host.clear();
+        prop_assert_eq!(pass(&mut world, &health), 0);
+        prop_assert_eq!(world, before);
     }
 
     #[test]
@@ -350,7 +467,7 @@ fn the_first_service_of_a_vip_decides_its_route() {
         service("c", 82, Some(5), &[VIPS[0]]),
     ];
     let desired = Desired::new(Generation(1), services).0;
-    let wanted = Wanted::new(&desired, &Health::default());
+    let wanted = Wanted::new(&desired, &Health::default(), Refused::default());
     let meds: Vec<_> = wanted.announced.values().map(|route| route.med).collect();
     assert_eq!(meds, [Some(5), Some(7)]);
     let words: Vec<String> =
@@ -362,12 +479,48 @@ fn the_first_service_of_a_vip_decides_its_route() {
 }
 
 #[test]
+fn between_a_vip_and_a_backend_the_operator_and_then_the_first_decides() {
+    let with = |vip_configured: bool, backend_configured: bool, seated: bool| {
+        let services = [
+            Service {
+                is_configured: vip_configured,
+                ..testing::service("v", &["203.0.113.11"], &[(BACKENDS[0], 1)])
+            },
+            Service {
+                is_configured: backend_configured,
+                ..testing::service("b", &["203.0.113.10"], &[(BACKENDS[5], 1), (BACKENDS[1], 1)])
+            },
+        ];
+        let desired = Desired::new(Generation(1), services).0;
+        let mut observed = Observed::default();
+        if seated {
+            observed.addresses.insert("203.0.113.11".parse().unwrap());
+        }
+        let mut health = Health::default();
+        health.adopt(&observed);
+        let refused = Refused::new(&desired, &health, &Reserved::default(), &observed.host);
+        let words =
+            desired.services().flat_map(|service| refused.words(service)).collect::<Vec<_>>();
+        let wanted = Wanted::new(&desired, &health, refused);
+        assert!(diff(&wanted, &observed).len() > 1, "the rest is served");
+        words
+    };
+    let vip_loses = ["VIP 203.0.113.11 is refused: it is a backend's of service b"];
+    let backend_loses = ["backend 203.0.113.11 is left out: it is a VIP of service v"];
+    assert_eq!(with(false, false, false), vip_loses);
+    assert_eq!(with(false, false, true), backend_loses);
+    assert_eq!(with(true, true, true), backend_loses);
+    assert_eq!(with(true, false, false), backend_loses);
+    assert_eq!(with(false, true, true), vip_loses);
+}
+
+#[test]
 fn under_nat64_an_ipv6_vip_is_announced_for_its_ipv4_backends() {
     let plain = testing::service("web", &VIPS[2..3], &[(BACKENDS[0], 1)]);
     let service = |nat64| Service { nat64, ..plain.clone() };
     for nat64 in [false, true] {
         let desired = Desired::new(Generation(1), [service(nat64)]).0;
-        let wanted = Wanted::new(&desired, &Health::default());
+        let wanted = Wanted::new(&desired, &Health::default(), Refused::default());
         let backends: Vec<_> = wanted.programs.values().flat_map(|p| &p.backends).collect();
         assert_eq!(backends.len(), usize::from(nat64));
         assert_eq!(wanted.announces(VIPS[2].parse().unwrap()), nat64);

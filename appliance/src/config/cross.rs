@@ -4,10 +4,10 @@ use super::report::Report;
 use super::service::Raw;
 use sluice_model::{Family, Frontend};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 /// Reports every clash, naming both lines.
-pub(super) fn check(services: &[Raw], nat64_source: Option<Ipv4Addr>, report: &mut Report) {
+pub(super) fn check(services: &[Raw], has_nat64: bool, report: &mut Report) {
     names(services, report);
     frontends(services, report);
     let vips: BTreeMap<IpAddr, &Raw> = services
@@ -15,21 +15,7 @@ pub(super) fn check(services: &[Raw], nat64_source: Option<Ipv4Addr>, report: &m
         .flat_map(|service| service.addresses().map(move |(vip, _)| (*vip.get_ref(), service)))
         .collect();
     for service in services {
-        backends(service, &vips, nat64_source, report);
-        if let Some(source) = nat64_source {
-            apart_from_nat64(service, source, report);
-        }
-    }
-}
-
-/// The address that backends answer to is neither balanced nor a backend.
-fn apart_from_nat64(service: &Raw, source: Ipv4Addr, report: &mut Report) {
-    let backends = service.backends.iter().filter_map(|b| Some((b.address.as_ref()?, "backend")));
-    for (address, key) in service.addresses().chain(backends) {
-        if *address.get_ref() == IpAddr::V4(source) {
-            let message = format!("{source} is data-plane.nat64-source; use another address");
-            report.push(address.span().start, format!("{}.{key}", service.path), message);
-        }
+        backends(service, &vips, has_nat64, report);
     }
 }
 
@@ -73,13 +59,8 @@ fn frontends(services: &[Raw], report: &mut Report) {
     }
 }
 
-fn backends(
-    service: &Raw,
-    vips: &BTreeMap<IpAddr, &Raw>,
-    nat64_source: Option<Ipv4Addr>,
-    report: &mut Report,
-) {
-    let (needs_nat64, has_nat64) = (service.needs_nat64(), nat64_source.is_some());
+fn backends(service: &Raw, vips: &BTreeMap<IpAddr, &Raw>, has_nat64: bool, report: &mut Report) {
+    let needs_nat64 = service.needs_nat64();
     let families: BTreeSet<Family> =
         service.vips.iter().map(|v| Family::of(*v.get_ref())).collect();
     let at = format!("{}.backend", service.path);

@@ -10,6 +10,7 @@ mod cross;
 mod general;
 mod pattern;
 mod report;
+mod reserved;
 mod sctp;
 mod section;
 mod service;
@@ -23,7 +24,8 @@ pub(crate) use check::check;
 pub(crate) use general::DataPlane;
 pub(crate) use pattern::Patterns;
 pub(crate) use report::ConfigError;
-pub(crate) use service::{KEPT, WEIGHT, default_idle_timeout as idle_timeout};
+pub(crate) use reserved::Addresses;
+pub(crate) use service::{KEPT, PROBE_TIMEOUT, WEIGHT, default_idle_timeout as idle_timeout};
 pub(crate) use values::{
     Community, community_of as community, not_routed, spelled, written_duration,
 };
@@ -31,7 +33,7 @@ pub(crate) use values::{
 use crate::files;
 use report::{Mistake, Report};
 use section::Section;
-use sluice_model::Service;
+use sluice_model::{Reserved, Service};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use toml::de::DeTable;
@@ -51,8 +53,20 @@ pub(crate) struct Config {
     pub(crate) data_plane: DataPlane,
     /// None: VIPs are announced to nobody.
     pub(crate) bgp: Option<Bgp>,
+    /// Which addresses may be VIPs and backends.
+    pub(crate) addresses: Addresses,
     /// By name, without clashes.
     pub(crate) services: Vec<Service>,
+}
+
+// === impl Config ===
+
+impl Config {
+    /// What the file says of addresses that are not free.
+    pub(crate) fn reserved(&self) -> Reserved {
+        let (tls, data_plane) = (self.api_tls.as_ref(), Some(&self.data_plane));
+        self.addresses.reserved(self.api_listen, tls, data_plane, self.bgp.as_ref())
+    }
 }
 
 /// Reads and validates a file.
@@ -85,9 +99,13 @@ fn read(mut top: Section<'_, '_>, report: &mut Report) -> Option<Config> {
     let (api_listen, api_tls) = api::read(&mut top, report);
     let data_plane = general::data_plane(&mut top, report);
     let bgp = bgp::read(&mut top, report);
+    let addresses = reserved::read(&mut top, report);
     let services = service::read_all(&mut top, report);
     let nat64_source = data_plane.as_ref().and_then(|data_plane| data_plane.nat64_source);
-    cross::check(&services, nat64_source, report);
+    cross::check(&services, nat64_source.is_some(), report);
+    let in_use =
+        addresses.reserved(api_listen, api_tls.as_ref(), data_plane.as_ref(), bgp.as_ref());
+    reserved::check(&services, &in_use, report);
     top.finish(report);
     let has_nat64 = nat64_source.is_some();
     Some(Config {
@@ -97,6 +115,7 @@ fn read(mut top: Section<'_, '_>, report: &mut Report) -> Option<Config> {
         api_tls,
         data_plane: data_plane?,
         bgp,
+        addresses,
         services: services.into_iter().filter_map(|raw| raw.into_service(has_nat64)).collect(),
     })
 }

@@ -7,8 +7,8 @@ use super::values::{self, Community};
 use ipnet::IpNet;
 use serde_spanned::Spanned;
 use sluice_model::{
-    Backend, HealthCheck, NoBackend, Probe, Protocol, RouteAttributes, Service, ServiceName,
-    StatusRange, canonical_prefixes,
+    Backend, HealthCheck, NoBackend, PROBE_INTERVAL, Probe, Protocol, RouteAttributes, Service,
+    ServiceName, StatusRange, canonical_prefixes,
 };
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -35,6 +35,11 @@ const SCTP_IDLE: Duration = Duration::from_secs(5 * 30 + 60);
 /// How long an idle flow may be kept, and the affinity of a client: up to a week; Kubernetes allows a day.
 pub(crate) const KEPT: RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(7 * 24 * 3600);
+
+/// A server on another continent answers within half a second, one on the same link within a millisecond; who needs an
+/// hour is not asked more often than that.
+pub(crate) const PROBE_TIMEOUT: RangeInclusive<Duration> =
+    Duration::from_millis(10)..=Duration::from_secs(3600);
 
 /// A service as it was written, with places.
 pub(super) struct Raw {
@@ -107,6 +112,7 @@ impl Raw {
             full_nat: canonical_prefixes(self.full_nat.into_iter().map(Spanned::into_inner)),
             nat64,
             route: self.route,
+            is_configured: true,
         };
         Some(service.canonical())
     }
@@ -133,13 +139,13 @@ fn read(mut section: Section<'_, '_>, report: &mut Report) -> Raw {
         section.rename(format!("service.{}", name.get_ref()));
     }
     let example = "vips = [\"203.0.113.10\"]";
-    let vips = section.list(report, "vips", values::unicast);
+    let vips = section.list(report, "vips", values::routed);
     let is_empty = |value: &Value<'_>| Ok(value.as_array().is_some_and(|array| array.is_empty()));
     let listed = section.required(report, "vips", example, is_empty);
     if let Some(empty) = listed.filter(|empty| *empty.get_ref()) {
         report.push(empty.span().start, section.at("vips"), format!("is empty; write {example}"));
     }
-    let secondary_vips = section.list(report, "secondary-vips", values::unicast);
+    let secondary_vips = section.list(report, "secondary-vips", values::routed);
     let port = section.required(report, "port", "port = 80", values::port);
     let protocols = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp), ("sctp", Protocol::Sctp)];
     let protocol =
@@ -222,10 +228,10 @@ fn health(mut table: Section<'_, '_>, report: &mut Report) -> Option<Spanned<Hea
     let path = table.optional(report, "path", http_path);
     let host = table.optional(report, "host", http_host);
     let status = table.optional(report, "status", values::status_range);
-    let span = Duration::from_millis(10)..=Duration::from_secs(3600);
-    let interval =
-        table.or(report, "interval", Duration::from_secs(1), values::duration(span.clone()));
-    let timeout = table.or(report, "timeout", Duration::from_millis(500), values::duration(span));
+    let interval = values::duration(PROBE_INTERVAL);
+    let interval = table.or(report, "interval", Duration::from_secs(1), interval);
+    let timeout = values::duration(PROBE_TIMEOUT);
+    let timeout = table.or(report, "timeout", Duration::from_millis(500), timeout);
     let rise = table.or(report, "rise", 2, values::integer(1u8..=u8::MAX));
     let fall = table.or(report, "fall", 2, values::integer(1u8..=u8::MAX));
     let port = table.optional(report, "port", values::port);

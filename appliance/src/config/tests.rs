@@ -465,7 +465,7 @@ fn ipv6_vips_reach_ipv4_backends_with_a_source_alone() {
             SOURCE,
             "\"10.0.0.2\"",
             V4,
-            "line 6: service.web.vips: 10.0.0.2 is data-plane.nat64-source; use another address",
+            "line 6: service.web.vips: 10.0.0.2 is the appliance's own (data-plane.nat64-source); use another address",
         ),
         (
             "nat64-source = \"2001:db8::2\"",

@@ -2,7 +2,7 @@
 
 use crate::human;
 use ipnet::IpNet;
-use sluice_model::StatusRange;
+use sluice_model::{Class, StatusRange};
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -165,7 +165,17 @@ pub(super) fn ipv6(value: &DeValue<'_>) -> Parsed<Ipv6Addr> {
     }
 }
 
-/// An address that packets can be sent to from another host.
+/// An address of one host that is routed.
+pub(super) fn routed(value: &DeValue<'_>) -> Parsed<IpAddr> {
+    let address = address(value)?;
+    match Class::of(address) {
+        None => Ok(address),
+        Some(class) => Err(format!("{address} {class}; write an address that is routed")),
+    }
+}
+
+/// An address that packets can be sent to from another host, if only from one on the same link: link-local addresses of
+/// IPv4 are unique on a host that has one such link.
 pub(super) fn unicast(value: &DeValue<'_>) -> Parsed<IpAddr> {
     let address = address(value)?;
     match not_routed(address) {
@@ -175,20 +185,8 @@ pub(super) fn unicast(value: &DeValue<'_>) -> Parsed<IpAddr> {
 }
 
 /// Why no packets can be sent to an address from another host.
-pub(crate) fn not_routed(address: IpAddr) -> Option<&'static str> {
-    let broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
-    let link_local = matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
-    if address.is_unspecified() {
-        Some("stands for no host")
-    } else if address.is_loopback() {
-        Some("is a loopback address")
-    } else if address.is_multicast() || broadcast {
-        Some("stands for many hosts")
-    } else if link_local {
-        Some("is link-local and needs an interface")
-    } else {
-        None
-    }
+pub(crate) fn not_routed(address: IpAddr) -> Option<Class> {
+    Class::of(address).filter(|class| !(*class == Class::LinkLocal && address.is_ipv4()))
 }
 
 /// As [`unicast`], IPv4 only.

@@ -5,19 +5,19 @@ use super::links::Attachments;
 use super::logging::notify;
 use super::outside::Outside;
 use super::pace::Pace;
-use super::peers;
 use crate::config::Config;
 use crate::health::{Checks, Reports};
 use crate::ledger::SharedLedger;
 use crate::ports::{Addresses, DataPlane, NextHops, Routes};
 use crate::reconcile::{Look, Reconciler};
-use crate::sources::Merged;
+use crate::sources::{Bridges, Merged};
 use crate::status::{Meter, PeerProblems, SourceReports, View};
 use sd_notify::NotifyState;
 use sluice_api::Snapshot;
 use sluice_bgp::{PeerStatus, SpeakerConfig};
 use sluice_model::{Health, Verdict};
-use sluice_netlink::{Link, Netlink, Resolution};
+use sluice_netlink::{Link, Netlink, Resolution, Surroundings};
+use sluice_plan::Refused;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -70,6 +70,10 @@ pub(super) struct Appliance {
     pub(super) verdicts: Reports,
     pub(super) links: Arc<BTreeMap<u32, Link>>,
     pub(super) resolutions: Arc<BTreeMap<IpAddr, Resolution>>,
+    /// Who else has addresses here.
+    pub(super) surroundings: Arc<Surroundings>,
+    /// What of the desired state may not be.
+    pub(super) refused: Refused,
     pub(super) next_hops: NextHops,
     pub(super) peers: Vec<PeerStatus>,
     pub(super) meter: Meter,
@@ -99,11 +103,12 @@ impl Appliance {
     pub(super) async fn handle(&mut self, event: Event) -> anyhow::Result<Next> {
         match event {
             Event::Desired(merged) => {
+                self.follow_peers(&merged.bridges).await;
                 self.take_desired(merged);
-                self.follow_peers().await;
             }
             Event::Health(verdicts) => self.take_reports(verdicts),
             Event::NextHops(resolutions) => self.take_ways(resolutions),
+            Event::Surroundings(surroundings) => self.take_surroundings(surroundings),
             Event::Routing => {
                 if let Err(error) = self.data_plane.flush_cache().await {
                     self.complain(format!("cannot renew cached ways: {error:#}"));
@@ -143,14 +148,15 @@ impl Appliance {
             services = desired.services().count(),
             "new desired state"
         );
-        self.checks.set_targets(&desired.targets());
-        self.netlink.track(self.backend_addresses());
+        // Nobody is asked whether it lives before it is known that it may be a backend.
+        self.judge();
+        self.retarget();
         self.plan_from(Look::Memory);
     }
 
     /// Peers of sources come and go with what sources say.
-    async fn follow_peers(&mut self) {
-        let (speaker, problems) = peers::speaker(&self.config, &self.merged.bridges);
+    async fn follow_peers(&mut self, bridges: &Bridges) {
+        let (speaker, problems) = self.wanted_speaker(&self.config, bridges);
         self.peer_problems = problems;
         if speaker == self.speaker {
             return;
@@ -185,10 +191,6 @@ impl Appliance {
         }
     }
 
-    pub(super) fn backend_addresses(&self) -> BTreeSet<IpAddr> {
-        self.merged.desired.backend_addresses().into_keys().collect()
-    }
-
     pub(super) async fn sync_links(&mut self) {
         let (patterns, now) = (&self.config.data_plane.interfaces, Instant::now());
         let changed = self.attachments.sync(patterns, &self.links, &self.data_plane, now).await;
@@ -216,11 +218,16 @@ impl Appliance {
         if look == Look::World {
             self.looked_at = now;
         }
-        self.reconciler.pass(&self.merged.desired, &self.health, look, now).await;
+        let reserved = self.reserved();
+        self.reconciler.pass(&self.merged.desired, &self.health, &reserved, look, now).await;
+        // It may have seen other addresses of the host.
+        if self.judge() {
+            self.retarget();
+        }
     }
 
     /// The next flush plans again.
-    fn plan_from(&mut self, look: Look) {
+    pub(super) fn plan_from(&mut self, look: Look) {
         self.due = self.due.max(Some(look));
     }
 
@@ -305,6 +312,7 @@ impl Appliance {
             programmed: self.reconciler.programmed(),
             complete: self.reconciler.is_complete(),
             health: &self.health,
+            refused: &self.refused,
             reports: &self.verdicts,
             resolutions: &self.resolutions,
             links: self.attachments.shown(patterns, &self.links),

@@ -5,7 +5,7 @@ use crate::health::Reports;
 use crate::sources::Merged;
 use futures_util::FutureExt as _;
 use sluice_bgp::PeerStatus;
-use sluice_netlink::{Link, Resolution};
+use sluice_netlink::{Link, Resolution, Surroundings};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -26,6 +26,8 @@ pub(super) enum Event {
     Health(Reports),
     /// A way to a backend changed.
     NextHops(Arc<BTreeMap<IpAddr, Resolution>>),
+    /// An address of this host that is no VIP, or a next hop of its routes, came or went.
+    Surroundings(Arc<Surroundings>),
     /// Ways to somewhere have changed: what the data plane has cached of them no longer holds.
     Routing,
     /// A link came, went or changed.
@@ -59,6 +61,7 @@ pub(super) struct Wakeups {
     next_hops: watch::Receiver<Arc<BTreeMap<IpAddr, Resolution>>>,
     links: watch::Receiver<Arc<BTreeMap<u32, Link>>>,
     routing: watch::Receiver<u64>,
+    surroundings: watch::Receiver<Arc<Surroundings>>,
     peers: Option<watch::Receiver<Vec<PeerStatus>>>,
     tick: Interval,
 }
@@ -88,6 +91,7 @@ impl Wakeups {
             next_hops: appliance.netlink.resolutions(),
             links: appliance.netlink.links(),
             routing: appliance.netlink.routing_epoch(),
+            surroundings: appliance.netlink.surroundings(),
             peers: None,
             tick,
         };
@@ -95,6 +99,7 @@ impl Wakeups {
         wakeups.health.mark_changed();
         wakeups.next_hops.mark_changed();
         wakeups.links.mark_changed();
+        wakeups.surroundings.mark_changed();
         wakeups.rewire(appliance);
         wakeups
     }
@@ -126,6 +131,9 @@ impl Wakeups {
             read = latest(&mut self.desired) => read.map_or(Event::Lost("the ledger"), Event::Desired),
             read = latest(&mut self.links) => read.map_or(Event::Lost("netlink"), Event::Links),
             read = latest(&mut self.next_hops) => read.map_or(Event::Lost("netlink"), Event::NextHops),
+            read = latest(&mut self.surroundings) => {
+                read.map_or(Event::Lost("netlink"), Event::Surroundings)
+            }
             read = latest(&mut self.routing) => read.map_or(Event::Lost("netlink"), |_| Event::Routing),
             read = peers(&mut self.peers) => read.map_or(Event::Lost("BGP"), Event::Peers),
             // Last: whatever else happens shows the state as well.

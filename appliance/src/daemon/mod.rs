@@ -13,6 +13,7 @@ mod peers;
 mod privileges;
 mod recovery;
 mod reload;
+mod reserved;
 mod shutdown;
 mod start;
 

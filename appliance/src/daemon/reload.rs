@@ -3,9 +3,9 @@
 use super::appliance::{Appliance, Next};
 use super::links;
 use super::logging::notify;
-use super::peers;
 use crate::config;
 use crate::ledger::Submission;
+use crate::reconcile::Look;
 use anyhow::{Context as _, bail};
 use sd_notify::NotifyState;
 
@@ -38,7 +38,7 @@ impl Appliance {
             bail!(links::missing_words(&missing, &self.links));
         }
         // The speaker can refuse (a port that is taken) and so can the ledger (a full disk): both before anything else.
-        let (speaker, problems) = peers::speaker(&fresh, &self.merged.bridges);
+        let (speaker, problems) = self.wanted_speaker(&fresh, &self.merged.bridges);
         if speaker != self.speaker {
             let routes = &mut self.reconciler.routes;
             routes.configure(speaker.as_ref(), false).await.context("cannot change BGP")?;
@@ -54,6 +54,8 @@ impl Appliance {
             self.peers.clear();
         }
         self.config = fresh;
+        // Other lists of what is allowed, other peers, other listeners.
+        self.plan_from(Look::Memory);
         self.reconfigure_access();
         self.sync_links().await;
         Ok(())

@@ -5,7 +5,7 @@ use super::logging::notify;
 use crate::reconcile::{Look, RoutePort as _};
 use sd_notify::NotifyState;
 use sluice_bgp::PeerState;
-use sluice_model::{Desired, Health};
+use sluice_model::{Desired, Health, Reserved};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
@@ -44,7 +44,8 @@ pub(super) async fn tear_down(appliance: &mut Appliance) {
     appliance.checks.set_targets(&Default::default());
     let nothing = Desired::empty(appliance.merged.desired.generation());
     let reconciler = &mut appliance.reconciler;
-    reconciler.pass(&nothing, &Health::default(), Look::World, Instant::now()).await;
+    let (health, reserved) = (Health::default(), Reserved::default());
+    reconciler.pass(&nothing, &health, &reserved, Look::World, Instant::now()).await;
     for problem in appliance.reconciler.problems() {
         tracing::error!("left behind: {problem}");
     }

@@ -5,7 +5,6 @@ use super::links::{self, Attachments};
 use super::nat64;
 use super::outside::Outside;
 use super::pace::Pace;
-use super::peers;
 use super::recovery;
 use super::shutdown;
 use crate::config::Config;
@@ -19,6 +18,7 @@ use anyhow::{Context as _, bail};
 use sluice_api::Snapshot;
 use sluice_model::Health;
 use sluice_netlink::Netlink;
+use sluice_plan::Refused;
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -74,6 +74,8 @@ pub(super) async fn start(path: PathBuf, config: Config) -> anyhow::Result<Appli
         reports: watch::Sender::default(),
         report_revision: first_revision(),
         resolutions: netlink.resolutions().borrow().clone(),
+        surroundings: netlink.surroundings().borrow().clone(),
+        refused: Refused::default(),
         config,
         ledger,
         netlink,
@@ -116,15 +118,17 @@ async fn bring_up(appliance: &mut Appliance) -> anyhow::Result<()> {
     tracing::info!(name = appliance.config.name, adopted, "data plane loaded");
     appliance.sync_links().await;
     appliance.reconciler.observe().await.context("cannot read back what is in place")?;
+    // Before anything is programmed: whom we talk to is not to be taken for a VIP.
+    let (speaker, problems) =
+        appliance.wanted_speaker(&appliance.config, &appliance.merged.bridges);
+    (appliance.speaker, appliance.peer_problems) = (speaker, problems);
     appliance.take_desired(Arc::clone(&appliance.merged));
     wait_for_next_hops(appliance).await?;
     appliance.give_next_hops().await;
     appliance.due = None;
     appliance.pass(Look::Memory).await;
-    let (speaker, problems) = peers::speaker(&appliance.config, &appliance.merged.bridges);
     let routes = &mut appliance.reconciler.routes;
-    routes.configure(speaker.as_ref(), adopted).await.context("cannot start BGP")?;
-    (appliance.speaker, appliance.peer_problems) = (speaker, problems);
+    routes.configure(appliance.speaker.as_ref(), adopted).await.context("cannot start BGP")?;
     appliance.publish();
     Ok(())
 }

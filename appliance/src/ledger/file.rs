@@ -282,6 +282,8 @@ impl From<ServiceEntry> for Service {
                 large_communities: entry.route.large_communities,
                 prepend: entry.route.prepend,
             },
+            // What a bridge wished is kept as it was sent.
+            is_configured: true,
         }
     }
 }

@@ -1,8 +1,8 @@
 //! VIPs as addresses of this host, through netlink.
 
-use crate::reconcile::AddressPort;
+use crate::reconcile::{AddressPort, AddressState};
+use sluice_model::HostAddress;
 use sluice_netlink::Netlink;
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 /// The host's addresses.
@@ -11,8 +11,14 @@ pub(crate) struct Addresses(pub(crate) Netlink);
 // === impl Addresses ===
 
 impl AddressPort for Addresses {
-    async fn addresses(&self) -> anyhow::Result<BTreeSet<IpAddr>> {
-        Ok(self.0.vips().await?)
+    async fn addresses(&self) -> anyhow::Result<AddressState> {
+        let read = self.0.addresses().await?;
+        let links = self.0.links().borrow().clone();
+        let named = |(net, index)| {
+            let name = links.get(&index).map(|link| link.name.clone());
+            HostAddress { net, link: name.unwrap_or_else(|| format!("link {index}")) }
+        };
+        Ok((read.vips, read.others.into_iter().map(named).collect()))
     }
 
     async fn add(&self, vip: IpAddr) -> anyhow::Result<()> {

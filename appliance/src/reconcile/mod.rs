@@ -1,7 +1,8 @@
 //! Makes what is equal to what should be: the only code that executes steps.
 //!
 //! A pass is observe, difference, apply. First start, periodic resync and a single change are the same code. A step
-//! that fails is kept, shown, and tried again later; the steps of other services do not wait for it.
+//! that fails is kept, shown, and tried again later; the steps of other services do not wait for it. An address that cannot
+//! be had is not left half done: see [`Reconciler::give_back`].
 
 mod backoff;
 mod port;
@@ -9,10 +10,10 @@ mod port;
 mod tests;
 
 pub(crate) use backoff::pause;
-pub(crate) use port::{AddressPort, DataPlanePort, DataPlaneState, RoutePort};
+pub(crate) use port::{AddressPort, AddressState, DataPlanePort, DataPlaneState, RoutePort};
 
 use backoff::{Failure, Failures};
-use sluice_model::{Desired, Generation, Health, Observed, ServiceName};
+use sluice_model::{Desired, Generation, Health, Observed, Reserved, ServiceName};
 use sluice_plan::{Step, plan};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -102,9 +103,9 @@ impl<D: DataPlanePort, A: AddressPort, R: RoutePort> Reconciler<D, A, R> {
     /// When a part of it cannot be read: nothing may be decided then.
     pub(crate) async fn observe(&mut self) -> anyhow::Result<&Observed> {
         let (programs, guarded, attached) = self.data_plane.read().await?;
-        let addresses = self.addresses.addresses().await?;
+        let (addresses, host) = self.addresses.addresses().await?;
         let announced = self.routes.announced();
-        self.observed = Observed { programs, guarded, addresses, attached, announced };
+        self.observed = Observed { programs, guarded, addresses, host, attached, announced };
         self.doubtful = false;
         Ok(&self.observed)
     }
@@ -114,6 +115,7 @@ impl<D: DataPlanePort, A: AddressPort, R: RoutePort> Reconciler<D, A, R> {
         &mut self,
         desired: &Desired,
         health: &Health,
+        reserved: &Reserved,
         look: Look,
         now: Instant,
     ) {
@@ -121,7 +123,7 @@ impl<D: DataPlanePort, A: AddressPort, R: RoutePort> Reconciler<D, A, R> {
             self.complete = false;
             return;
         }
-        let steps = plan(desired, &self.observed, health);
+        let steps = plan(desired, &self.observed, health, reserved);
         self.complete = self.execute(&steps, desired, now).await;
         self.failures.retain(&steps);
         if self.complete {
@@ -161,7 +163,7 @@ impl<D: DataPlanePort, A: AddressPort, R: RoutePort> Reconciler<D, A, R> {
                 complete = false;
                 continue;
             }
-            if !self.failures.may_try(step, now) {
+            if !self.failures.may_try(step, now) || self.waits_for_address(step, now) {
                 complete = false;
                 continue;
             }
@@ -178,6 +180,7 @@ impl<D: DataPlanePort, A: AddressPort, R: RoutePort> Reconciler<D, A, R> {
                     self.failures.failed(step, error, &service, now);
                     self.doubtful = true;
                     complete = false;
+                    self.give_back(step).await;
                 }
             }
         }
@@ -185,6 +188,26 @@ impl<D: DataPlanePort, A: AddressPort, R: RoutePort> Reconciler<D, A, R> {
             self.routes.announce(&self.observed.announced);
         }
         complete
+    }
+
+    /// A guard is of no use before its address can be had, and harms whoever has the address.
+    fn waits_for_address(&self, step: &Step, now: Instant) -> bool {
+        matches!(step, Step::GuardVip(vip) if !self.failures.may_try(&Step::AddVip(*vip), now))
+    }
+
+    /// An address that could not be had may be somebody else's, so its guard goes at once: the guard of an address that is
+    /// the host's own would lock everybody out of the host.
+    async fn give_back(&mut self, failed: &Step) {
+        let Step::AddVip(vip) = failed else { return };
+        let unguard = Step::UnguardVip(*vip);
+        if !self.observed.guarded.contains(vip) || unguard.allowed(&self.observed).is_err() {
+            return;
+        }
+        match self.apply(&unguard).await {
+            Ok(()) => unguard.apply(&mut self.observed),
+            // The next look finds the guard, and the plan for it.
+            Err(error) => tracing::error!(%vip, "cannot stop guarding it: {error:#}"),
+        }
     }
 
     async fn apply(&self, step: &Step) -> anyhow::Result<()> {

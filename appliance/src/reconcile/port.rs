@@ -2,12 +2,15 @@
 //! does.
 
 use ipnet::IpNet;
-use sluice_model::{Frontend, Program, RouteAttributes};
+use sluice_model::{Frontend, HostAddress, Program, RouteAttributes};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 /// Programs, guarded VIPs, and whether the data plane sees packets.
 pub(crate) type DataPlaneState = (BTreeMap<Frontend, Program>, BTreeSet<IpAddr>, bool);
+
+/// Our VIPs, and the host's other addresses.
+pub(crate) type AddressState = (BTreeSet<IpAddr>, BTreeSet<HostAddress>);
 
 /// The data plane.
 pub(crate) trait DataPlanePort {
@@ -25,8 +28,8 @@ pub(crate) trait DataPlanePort {
 
 /// Addresses of this host.
 pub(crate) trait AddressPort {
-    /// Our VIPs, read back.
-    async fn addresses(&self) -> anyhow::Result<BTreeSet<IpAddr>>;
+    /// Reads back what the host has.
+    async fn addresses(&self) -> anyhow::Result<AddressState>;
     /// Adds a VIP.
     async fn add(&self, vip: IpAddr) -> anyhow::Result<()>;
     /// Removes a VIP.

@@ -64,8 +64,9 @@ impl DataPlanePort for FakePorts {
 }
 
 impl AddressPort for FakePorts {
-    async fn addresses(&self) -> anyhow::Result<BTreeSet<IpAddr>> {
-        Ok(self.0.borrow().state.addresses.clone())
+    async fn addresses(&self) -> anyhow::Result<AddressState> {
+        let state = &self.0.borrow().state;
+        Ok((state.addresses.clone(), state.host.clone()))
     }
     async fn add(&self, vip: IpAddr) -> anyhow::Result<()> {
         self.call(format!("add {vip}"), |w| assert!(w.addresses.insert(vip)))
@@ -101,7 +102,8 @@ impl Bench {
     }
 
     async fn pass(&mut self, desired: &Desired) -> Vec<String> {
-        self.reconciler.pass(desired, &Health::default(), Look::World, self.now).await;
+        let (health, reserved) = (Health::default(), Reserved::default());
+        self.reconciler.pass(desired, &health, &reserved, Look::World, self.now).await;
         self.ports.calls()
     }
 }
@@ -140,12 +142,12 @@ async fn programs_then_announces_then_rests() {
         bench.pass(&desired).await,
         [
             "read",
-            "put 203.0.113.1:80/tcp",
-            "put 203.0.113.2:80/tcp",
             "guard 203.0.113.1",
             "guard 203.0.113.2",
             "add 203.0.113.1",
             "add 203.0.113.2",
+            "put 203.0.113.1:80/tcp",
+            "put 203.0.113.2:80/tcp",
             "routes [203.0.113.1/32 203.0.113.2/32]",
         ]
     );
@@ -212,6 +214,46 @@ async fn an_address_waits_for_its_guard() {
 }
 
 #[tokio::test]
+async fn an_address_that_cannot_be_had_leaves_nothing_behind() {
+    let mut bench = Bench::new();
+    let desired = two_services(1);
+    bench.ports.break_if(|call| call == "add 203.0.113.1");
+    let calls = bench.pass(&desired).await;
+    let of_it: Vec<_> = calls.iter().filter(|call| call.contains("203.0.113.1")).collect();
+    assert_eq!(of_it, ["guard 203.0.113.1", "add 203.0.113.1", "unguard 203.0.113.1"]);
+    assert_eq!(calls.last().unwrap(), "routes [203.0.113.2/32]");
+    // It is not guarded again before it can be tried again.
+    assert_eq!(bench.pass(&desired).await, ["read"]);
+    bench.ports.break_if(|_| false);
+    bench.now = bench.reconciler.retry_at().unwrap();
+    let calls = bench.pass(&desired).await;
+    assert_eq!(calls[1..4], ["guard 203.0.113.1", "add 203.0.113.1", "put 203.0.113.1:80/tcp"]);
+}
+
+#[tokio::test]
+async fn what_an_older_version_took_from_the_host_is_given_back() {
+    let mut bench = Bench::new();
+    let desired = two_services(1);
+    bench.pass(&desired).await;
+    // As that version left it: guarded and programmed, and the address is the host's.
+    let has =
+        |net: &str| sluice_model::HostAddress { net: net.parse().unwrap(), link: "eth0".into() };
+    bench.ports.0.borrow_mut().state.addresses.remove(&"203.0.113.1".parse().unwrap());
+    bench.ports.0.borrow_mut().state.host = BTreeSet::from([has("203.0.113.1/24")]);
+    assert_eq!(
+        bench.pass(&desired).await,
+        ["read", "routes [203.0.113.2/32]", "remove 203.0.113.1:80/tcp", "unguard 203.0.113.1"]
+    );
+    assert_eq!(bench.pass(&desired).await, ["read"]);
+    assert!(bench.reconciler.is_complete(), "what is refused is not missing");
+    bench.ports.0.borrow_mut().state.host.clear();
+    assert_eq!(
+        bench.pass(&desired).await.last().unwrap(),
+        "routes [203.0.113.1/32 203.0.113.2/32]"
+    );
+}
+
+#[tokio::test]
 async fn what_nobody_wants_any_more_is_no_problem_any_more() {
     let mut bench = Bench::new();
     bench.ports.break_if(|call| call == "add 203.0.113.1");
@@ -255,16 +297,16 @@ async fn repairs_what_somebody_else_took_away() {
 #[tokio::test]
 async fn memory_is_trusted_until_something_fails() {
     let mut bench = Bench::new();
-    let (desired, health) = (two_services(1), Health::default());
-    bench.reconciler.pass(&desired, &health, Look::Memory, bench.now).await;
+    let (desired, health, reserved) = (two_services(1), Health::default(), Reserved::default());
+    bench.reconciler.pass(&desired, &health, &reserved, Look::Memory, bench.now).await;
     assert_eq!(bench.ports.calls()[0], "read", "nothing was known yet");
-    bench.reconciler.pass(&desired, &health, Look::Memory, bench.now).await;
+    bench.reconciler.pass(&desired, &health, &reserved, Look::Memory, bench.now).await;
     assert_eq!(bench.ports.calls(), Vec::<String>::new());
 
     bench.ports.break_if(|call| call == "remove 203.0.113.1:80/tcp");
-    bench.reconciler.pass(&only("b", 2), &health, Look::Memory, bench.now).await;
+    bench.reconciler.pass(&only("b", 2), &health, &reserved, Look::Memory, bench.now).await;
     let calls = bench.ports.calls();
     assert_eq!(calls[..2], ["routes [203.0.113.2/32]", "remove 203.0.113.1:80/tcp"]);
-    bench.reconciler.pass(&only("b", 2), &health, Look::Memory, bench.now).await;
+    bench.reconciler.pass(&only("b", 2), &health, &reserved, Look::Memory, bench.now).await;
     assert_eq!(bench.ports.calls(), ["read"], "the step that failed may have done something");
 }

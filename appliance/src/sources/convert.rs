@@ -1,14 +1,17 @@
 //! A bridge's words in the appliance's vocabulary, or a sentence that says what is wrong with them.
 
 use super::{sctp, texts};
-use crate::config::{Community, KEPT, WEIGHT, community, idle_timeout, not_routed};
+use crate::config::{
+    Community, KEPT, PROBE_TIMEOUT, WEIGHT, community, idle_timeout, not_routed, spelled,
+};
 use ipnet::IpNet;
 use sluice_api::{WantedBackend, WantedHealth, WantedRoute, WantedService};
 use sluice_model::{
-    Backend, HealthCheck, NoBackend, Probe, Protocol, RouteAttributes, Service, ServiceName,
-    StatusRange, canonical_prefixes,
+    Backend, HealthCheck, NoBackend, PROBE_INTERVAL, Probe, Protocol, RouteAttributes, Service,
+    ServiceName, StatusRange, canonical_prefixes,
 };
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// What the rest of the source and the appliance have to do with its services.
@@ -20,25 +23,25 @@ pub(super) struct Around<'a> {
     pub(super) nat64_source: Option<Ipv4Addr>,
 }
 
-/// The service, in canonical form.
+/// The service, in canonical form. Whether its addresses may be what they are wanted for is not judged here but by the
+/// planner, which leaves out what may not: the rest of the service is served.
 pub(super) fn service(wanted: &WantedService, around: Around<'_>) -> Result<Service, String> {
     texts::check_name(&wanted.name)?;
     if wanted.port == 0 {
         return Err("the port is 0; ports begin at 1".to_owned());
     }
-    let vips: Vec<IpAddr> = wanted.vips.iter().map(|vip| unicast(vip)).collect::<Result<_, _>>()?;
+    let vips: Vec<IpAddr> = wanted.vips.iter().map(|vip| address(vip)).collect::<Result<_, _>>()?;
     if vips.is_empty() {
         return Err("it has no VIP".to_owned());
     }
     let secondary_vips: Vec<IpAddr> =
-        wanted.secondary_vips.iter().map(|vip| unicast(vip)).collect::<Result<_, _>>()?;
+        wanted.secondary_vips.iter().map(|vip| address(vip)).collect::<Result<_, _>>()?;
     sctp::check(wanted, &vips, &secondary_vips)?;
-    let all: Vec<IpAddr> = vips.iter().chain(&secondary_vips).copied().collect();
     let backends: Vec<Backend> = wanted.backends.iter().map(backend).collect::<Result<_, _>>()?;
-    if let Some(backend) = backends.iter().find(|backend| all.contains(&backend.address.ip())) {
-        return Err(format!("the backend {} is its own VIP", backend.address));
+    if wanted.nat64 && around.nat64_source.is_none() {
+        let missing = "NAT64 needs nat64-source in [data-plane] of the appliance's configuration, and it is not set";
+        return Err(missing.to_owned());
     }
-    check_nat64(wanted, &all, &backends, around.nat64_source)?;
     let protocol = match wanted.protocol {
         sluice_api::Protocol::Tcp => Protocol::Tcp,
         sluice_api::Protocol::Udp => Protocol::Udp,
@@ -66,26 +69,9 @@ pub(super) fn service(wanted: &WantedService, around: Around<'_>) -> Result<Serv
         full_nat: canonical_prefixes(full_nat),
         nat64: wanted.nat64,
         route: route(&wanted.route)?,
+        is_configured: false,
     };
     Ok(service.canonical())
-}
-
-/// NAT64 needs an address that is nothing else.
-fn check_nat64(
-    wanted: &WantedService,
-    vips: &[IpAddr],
-    backends: &[Backend],
-    source: Option<Ipv4Addr>,
-) -> Result<(), String> {
-    let Some(source) = source else {
-        let missing = "NAT64 needs nat64-source in [data-plane] of the appliance's configuration, and it is not set";
-        return if wanted.nat64 { Err(missing.to_owned()) } else { Ok(()) };
-    };
-    let taken = IpAddr::V4(source);
-    if vips.contains(&taken) || backends.iter().any(|backend| backend.address.ip() == taken) {
-        return Err(format!("{source} is the appliance's nat64-source; use another address"));
-    }
-    Ok(())
 }
 
 /// Prefixes of either family.
@@ -97,11 +83,14 @@ pub(super) fn prefixes(texts: &[String]) -> Result<Vec<IpNet>, String> {
     texts.iter().map(read).collect()
 }
 
+fn address(text: &str) -> Result<IpAddr, String> {
+    text.parse().map_err(|_| format!("{text:?} is not an IP address"))
+}
+
 /// An IP address that packets can be sent to from another host.
 pub(crate) fn unicast(text: &str) -> Result<IpAddr, String> {
-    let address: IpAddr = text.parse().map_err(|_| format!("{text:?} is not an IP address"))?;
-    let is_mapped = matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
-    if is_mapped || not_routed(address).is_some() {
+    let address = address(text)?;
+    if not_routed(address).is_some() {
         return Err(format!("{address} is not an address of one host that is routed"));
     }
     Ok(address)
@@ -113,7 +102,7 @@ fn everybody() -> [IpNet; 2] {
 }
 
 fn backend(wanted: &WantedBackend) -> Result<Backend, String> {
-    let ip = unicast(&wanted.address)?;
+    let ip = address(&wanted.address)?;
     if wanted.port == 0 {
         return Err(format!("the port of the backend {ip} is 0"));
     }
@@ -132,17 +121,22 @@ fn health(wanted: &WantedHealth) -> Result<HealthCheck, String> {
         }
         Some(path) => return Err(format!("{path:?} is not a request target")),
     };
-    let time = |what: &str, given: Option<u32>, default: u32| match given.unwrap_or(default) {
-        ms @ 10..=3_600_000 => Ok(Duration::from_millis(ms.into())),
-        ms => Err(format!("{what} of {ms} ms is not between 10 ms and an hour")),
+    let time = |what: &str, ms: u32, range: RangeInclusive<Duration>| {
+        let time = Duration::from_millis(ms.into());
+        let (low, high) = (spelled(*range.start()), spelled(*range.end()));
+        if range.contains(&time) {
+            Ok(time)
+        } else {
+            Err(format!("{what} of {ms} ms is not between {low} and {high}"))
+        }
     };
     if wanted.port == Some(0) || wanted.fall == Some(0) {
         return Err("port and fall of a health check begin at 1".to_owned());
     }
     Ok(HealthCheck {
         probe,
-        interval: time("an interval", wanted.interval_ms, 2000)?,
-        timeout: time("a time-out", wanted.timeout_ms, 1000)?,
+        interval: time("an interval", wanted.interval_ms.unwrap_or(2000), PROBE_INTERVAL)?,
+        timeout: time("a time-out", wanted.timeout_ms.unwrap_or(1000), PROBE_TIMEOUT)?,
         rise: 2,
         fall: wanted.fall.unwrap_or(3),
         port: wanted.port,
@@ -191,13 +185,15 @@ mod tests {
     #[test]
     fn each_mistake_is_named() {
         type Break = fn(&mut WantedService);
-        let breaks: [(&str, Break); 12] = [
+        let breaks: [(&str, Break); 11] = [
             ("name", |w| w.name.clear()),
             ("name", |w| w.name = "a b".into()),
             ("port is 0", |w| w.port = 0),
             ("no VIP", |w| w.vips.clear()),
-            ("127.0.0.1", |w| w.vips = vec!["127.0.0.1".into()]),
-            ("own VIP", |w| w.backends[0].address = "192.0.2.1".into()),
+            ("interval of 10 ms is not between 100ms and 1h", |w| {
+                let interval_ms = Some(10);
+                w.health = Some(WantedHealth { interval_ms, ..WantedHealth::default() });
+            }),
             ("\"x\"", |w| w.backends[0].address = "x".into()),
             ("weight", |w| w.backends[0].weight = 256),
             ("\"10.0.0.0/33\"", |w| w.source_ranges = vec!["10.0.0.0/33".into()]),
@@ -226,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn nat64_needs_an_address_of_its_own() {
+    fn nat64_needs_an_address() {
         let with = |wanted: &WantedService, source: Option<&str>| {
             let nat64_source = source.map(|source| source.parse().unwrap());
             service(wanted, Around { inside: &[], nat64_source })
@@ -236,9 +232,5 @@ mod tests {
         assert!(!with(&good(), Some("10.0.0.9")).unwrap().nat64);
         let why = with(&wanted, None).unwrap_err();
         assert!(why.contains("nat64-source"), "{why}");
-        for taken in ["192.0.2.1", "10.0.0.1"] {
-            let why = with(&good(), Some(taken)).unwrap_err();
-            assert!(why.contains(taken), "{why}");
-        }
     }
 }

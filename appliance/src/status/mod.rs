@@ -19,7 +19,7 @@ use sluice_api::{Link, Snapshot, SourceSummary, Status};
 use sluice_bgp::PeerStatus;
 use sluice_model::{Generation, Health, Observed};
 use sluice_netlink::Resolution;
-use sluice_plan::Wanted;
+use sluice_plan::{Refused, Wanted};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::SystemTime;
@@ -36,6 +36,8 @@ pub(crate) struct View<'a> {
     /// Nothing of the plan is undone.
     pub(crate) complete: bool,
     pub(crate) health: &'a Health,
+    /// What of the desired state may not be.
+    pub(crate) refused: &'a Refused,
     pub(crate) reports: &'a Reports,
     pub(crate) resolutions: &'a BTreeMap<IpAddr, Resolution>,
     pub(crate) links: Vec<Link>,
@@ -54,7 +56,7 @@ pub(crate) struct View<'a> {
 impl View<'_> {
     /// What is wanted now.
     pub(crate) fn wanted(&self) -> Wanted {
-        Wanted::new(&self.merged.desired, self.health)
+        Wanted::new(&self.merged.desired, self.health, self.refused.clone())
     }
 
     /// The snapshot.

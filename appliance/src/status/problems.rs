@@ -30,6 +30,10 @@ impl View<'_> {
         problems.extend(
             self.merged.bridges.iter().filter_map(|(source, bridge)| ignored(source, bridge)),
         );
+        problems.extend(self.merged.desired.services().flat_map(|service| {
+            let words = self.refused.words(service).into_iter();
+            words.map(|word| format!("service {}: {word}", service.name))
+        }));
         let disagreements = wanted.disagreements.iter();
         problems.extend(disagreements.map(|(service, with)| format!("service {service}: {with}")));
         problems.extend(self.unserved(wanted));
@@ -41,7 +45,8 @@ impl View<'_> {
 
     fn unserved<'a>(&'a self, wanted: &'a Wanted) -> impl Iterator<Item = String> + 'a {
         self.merged.desired.services().filter_map(|service| {
-            let vips = service.frontends().filter(|frontend| {
+            let kept = service.frontends().filter(|f| !self.refused.has_vip(f.vip));
+            let vips = kept.filter(|frontend| {
                 wanted.programs.get(frontend).is_none_or(|program| !program.serves())
             });
             let vips: Vec<String> = vips.map(|frontend| frontend.vip.to_string()).collect();
@@ -54,7 +59,11 @@ impl View<'_> {
     fn unreachable(&self) -> impl Iterator<Item = String> + '_ {
         self.merged.desired.backend_addresses().into_iter().filter_map(|(address, services)| {
             let way = missing_way(address, self.resolutions.get(&address))?;
-            let services: Vec<&str> = services.iter().map(|name| name.0.as_str()).collect();
+            let services = services.iter().filter(|name| self.refused.permits(name, address));
+            let services: Vec<&str> = services.map(|name| name.0.as_str()).collect();
+            if services.is_empty() {
+                return None;
+            }
             Some(format!("{way} (backend of {})", services.join(", ")))
         })
     }

@@ -4,7 +4,7 @@ use super::View;
 use super::time::rfc3339;
 use crate::config::spelled;
 use sluice_api::{Backend, Health, NextHopState, Protocol, Service, ServiceState, Vip};
-use sluice_model::{Frontend, HealthCheck, Probe, Verdict};
+use sluice_model::{Frontend, HealthCheck, Probe, Verdict, reasons};
 use sluice_netlink::Resolution;
 use sluice_plan::Wanted;
 use std::collections::BTreeSet;
@@ -47,7 +47,9 @@ impl View<'_> {
         let ip = backend.address.ip();
         let report = service.target(backend).and_then(|target| self.reports.get(&target));
         let resolution = self.resolutions.get(&ip);
+        let refused = self.refused.backends_of(&service.name).and_then(|bad| bad.get(&ip));
         let health = match report.map(|report| report.verdict) {
+            _ if refused.is_some() => Health::Down,
             Some(Verdict::Down) => Health::Down,
             _ if backend.weight == 0 => Health::Draining,
             Some(Verdict::Up) => Health::Up,
@@ -64,7 +66,10 @@ impl View<'_> {
             weight: backend.weight,
             health,
             health_since: known.map(|report| rfc3339(report.since)).unwrap_or_default(),
-            reason: missing_way(ip, resolution).or_else(|| report.and_then(|r| r.reason.clone())),
+            reason: refused
+                .map(|why| format!("left out: it {}", reasons(why)))
+                .or_else(|| missing_way(ip, resolution))
+                .or_else(|| report.and_then(|r| r.reason.clone())),
             next_hop: match resolution {
                 Some(Resolution::Resolved(_)) => NextHopState::Resolved,
                 Some(Resolution::Resolving { .. }) | None => NextHopState::Resolving,
@@ -123,7 +128,7 @@ pub(super) fn state(service: &sluice_model::Service, wanted: &Wanted) -> Service
     });
     match serving {
         0 => ServiceState::Down,
-        serving if full && serving == programs.len() => ServiceState::Up,
+        serving if full && serving == service.frontends().count() => ServiceState::Up,
         _ => ServiceState::Degraded,
     }
 }

@@ -84,16 +84,18 @@ impl View<'_> {
             });
             return report;
         }
-        report.programmed = wanted.is_programmed(made, self.observed);
+        let is_whole = !made.addresses().any(|vip| self.refused.has_vip(vip));
+        let is_programmed = wanted.is_programmed(made, self.observed);
+        report.programmed = is_programmed && is_whole;
         report.announced = self.all_announced(made, wanted);
-        report.state = match report.programmed {
+        report.state = match is_programmed {
             true => state(made, wanted),
             false => ServiceState::Unprogrammed,
         };
-        report.problem = self
-            .failures
-            .get(made.name.0.as_str())
-            .cloned()
+        let refused = self.refused.words(made);
+        report.problem = (!refused.is_empty())
+            .then(|| refused.join("; "))
+            .or_else(|| self.failures.get(made.name.0.as_str()).cloned())
             .or_else(|| wanted.disagreements.get(&made.name).map(ToString::to_string))
             .or_else(|| self.lost_way(made));
         report

@@ -5,7 +5,7 @@ use crate::health::Report;
 use crate::sources::{Bridge, Bridges};
 use sluice_api::{BgpState, Health as Shown, NextHopState, ServiceState, WantedPeer};
 use sluice_bgp::{LastErrors, PeerError, PeerState};
-use sluice_model::{Desired, Verdict};
+use sluice_model::{Desired, Reserved, Verdict};
 use std::sync::Arc;
 
 const CONFIG: &str = r#"
@@ -34,6 +34,7 @@ struct Scene {
     reports: Reports,
     resolutions: BTreeMap<IpAddr, Resolution>,
     peers: Vec<PeerStatus>,
+    refused: Refused,
     failures: BTreeMap<String, String>,
     peer_problems: PeerProblems,
     meter: Meter,
@@ -58,7 +59,7 @@ impl Scene {
             ..Health::default()
         };
         let mut observed = Observed { attached: true, ..Observed::default() };
-        for step in sluice_plan::plan(&desired, &observed, &health) {
+        for step in sluice_plan::plan(&desired, &observed, &health, &Reserved::default()) {
             step.apply(&mut observed);
         }
         let changed = BTreeMap::from([(service.name, Generation(3))]);
@@ -91,6 +92,7 @@ impl Scene {
             reports,
             resolutions: BTreeMap::new(),
             peers: vec![peer],
+            refused: Refused::default(),
             failures: BTreeMap::new(),
             peer_problems: PeerProblems::new(),
             meter: Meter::default(),
@@ -108,6 +110,7 @@ impl Scene {
             programmed: Generation(4),
             complete: true,
             health: &self.health,
+            refused: &self.refused,
             reports: &self.reports,
             resolutions: &self.resolutions,
             links: Vec::new(),
