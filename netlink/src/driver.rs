@@ -10,7 +10,7 @@ use crate::socket::{Message, Notifications, Requests};
 use crate::surroundings::Follower;
 use crate::tables::{Change, Tables};
 use crate::track::Tracker;
-use crate::types::{Link, Resolution, Surroundings};
+use crate::types::{Gateways, Link, Resolution, Surroundings};
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
@@ -48,7 +48,7 @@ enum Event {
     Routed(Vec<IpAddr>, Result<Vec<Route>, RequestError>),
     Probed(Vec<NeighKey>, Result<Vec<Result<(), Errno>>, RequestError>),
     /// The next hops of all routes.
-    Gateways(Result<BTreeSet<IpAddr>, RequestError>),
+    Gateways(Result<Gateways, RequestError>),
     /// A pause is over: a probe or the epoch is due, or an unanswered question may be asked again.
     Deadline,
 }

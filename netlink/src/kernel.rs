@@ -3,7 +3,7 @@
 use crate::decode::{self, Addr, Neigh, NeighKey, Route};
 use crate::error::RequestError;
 use crate::socket::Requests;
-use crate::types::Link;
+use crate::types::{Gateways, Link};
 use nix::errno::Errno;
 use rtnetlink::packet_core::NLM_F_CREATE;
 use rtnetlink::packet_route::address::AddressMessage;
@@ -11,7 +11,6 @@ use rtnetlink::packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
 use rtnetlink::packet_route::neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourMessage};
 use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 /// Everything the driver follows, as of one moment after the multicast groups were joined.
@@ -66,18 +65,23 @@ async fn neighs(requests: &Requests) -> Result<Vec<(NeighKey, Neigh)>, RequestEr
 }
 
 /// Every next hop of the host's unicast routes, of any table and both families.
-pub(crate) async fn gateways(requests: &Requests) -> Result<BTreeSet<IpAddr>, RequestError> {
-    let mut all = BTreeSet::new();
+pub(crate) async fn gateways(requests: &Requests) -> Result<Gateways, RequestError> {
+    let mut all = Gateways::default();
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
         let mut message = RouteMessage::default();
         message.header.address_family = family;
         // A router's table may be large, and its next hops are few.
-        let take = |gateways: &mut BTreeSet<IpAddr>, row| {
+        let take = |gateways: &mut Gateways, row| {
             if let RouteNetlinkMessage::NewRoute(message) = row {
-                gateways.extend(decode::gateways(&message));
+                let is_default = message.header.destination_prefix_length == 0;
+                let Gateways { default, other } = gateways;
+                let known = if is_default { default } else { other };
+                known.extend(decode::gateways(&message));
             }
         };
-        all.append(&mut requests.fold(RouteNetlinkMessage::GetRoute(message), take).await?);
+        let read = requests.fold(RouteNetlinkMessage::GetRoute(message), take).await?;
+        all.default.extend(read.default);
+        all.other.extend(read.other);
     }
     Ok(all)
 }

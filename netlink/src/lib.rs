@@ -34,4 +34,4 @@ pub use error::{
 };
 pub use handle::Netlink;
 pub use ours::ADDRESS_PROTOCOL;
-pub use types::{Addresses, Link, NextHop, OtherAddress, Resolution, Surroundings};
+pub use types::{Addresses, Gateways, Link, NextHop, OtherAddress, Resolution, Surroundings};

@@ -1,8 +1,7 @@
 //! Which addresses are in use here without being ours: when to read them, and who is told. `now` is a parameter.
 
-use crate::types::{OtherAddress, Surroundings};
+use crate::types::{Gateways, OtherAddress, Surroundings};
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -18,7 +17,7 @@ const PAUSE_FACTOR: u32 = 20;
 /// Follows what a router or an operator changes.
 pub(crate) struct Follower {
     known: watch::Sender<Arc<Surroundings>>,
-    gateways: BTreeSet<IpAddr>,
+    gateways: Gateways,
     addresses_changed: bool,
     gateways_changed: bool,
     routes_changed: bool,
@@ -30,7 +29,7 @@ pub(crate) struct Follower {
 // === impl Follower ===
 
 impl Follower {
-    pub(crate) fn new(addresses: BTreeSet<OtherAddress>, gateways: BTreeSet<IpAddr>) -> Self {
+    pub(crate) fn new(addresses: BTreeSet<OtherAddress>, gateways: Gateways) -> Self {
         let known = Surroundings { addresses, gateways: gateways.clone() };
         Self {
             known: watch::Sender::new(Arc::new(known)),
@@ -74,7 +73,7 @@ impl Follower {
     }
 
     /// Takes the answer; without one it is asked again.
-    pub(crate) fn answered(&mut self, gateways: Option<BTreeSet<IpAddr>>, now: Instant) {
+    pub(crate) fn answered(&mut self, gateways: Option<Gateways>, now: Instant) {
         let took = self.asked.take().map_or(Duration::ZERO, |asked| now.duration_since(asked));
         self.not_before = Some(now + PAUSE_MIN.max(took.saturating_mul(PAUSE_FACTOR)));
         match gateways {
@@ -107,15 +106,17 @@ impl Follower {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::IpAddr;
 
-    fn gateways(last: u8) -> Option<BTreeSet<IpAddr>> {
-        Some(BTreeSet::from([IpAddr::from([10, 0, 0, last])]))
+    fn gateways(last: u8) -> Option<Gateways> {
+        let default = BTreeSet::from([IpAddr::from([10, 0, 0, last])]);
+        Some(Gateways { default, ..Gateways::default() })
     }
 
     #[test]
     fn routes_are_read_after_a_change_and_not_too_often() {
         let now = Instant::now();
-        let mut follower = Follower::new(BTreeSet::new(), BTreeSet::new());
+        let mut follower = Follower::new(BTreeSet::new(), Gateways::default());
         let mut told = follower.subscribe();
         assert!(!follower.ask(now), "nothing has changed");
         follower.routes_changed();

@@ -65,13 +65,22 @@ pub enum Resolution {
 /// An address of this host that is no VIP of ours: the address with its network, and the link's index.
 pub type OtherAddress = (IpNet, u32);
 
+/// Next hops of the host's unicast routes, of any table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Gateways {
+    /// Of default routes: routers.
+    pub default: BTreeSet<IpAddr>,
+    /// Of routes to some place: these may be servers, as nodes of a cluster are for their pods.
+    pub other: BTreeSet<IpAddr>,
+}
+
 /// Addresses that are in use here and are no VIPs of ours.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Surroundings {
     /// Addresses of this host, on any link.
     pub addresses: BTreeSet<OtherAddress>,
-    /// Next hops of the host's routes, of any table.
-    pub gateways: BTreeSet<IpAddr>,
+    /// Next hops of its routes.
+    pub gateways: Gateways,
 }
 
 /// The addresses of this host at one moment.

@@ -75,6 +75,19 @@ impl Desired {
     /// # Errors
     /// With what it clashes with; it is left out then.
     pub fn insert(&mut self, service: impl Into<Arc<Service>>) -> Result<(), Clash> {
+        self.insert_within(service, |_| true)
+    }
+
+    /// As [`Desired::insert`], but only VIPs that the service may have become its own: of the others it owns no frontend,
+    /// so nobody who may have them is kept from it.
+    ///
+    /// # Errors
+    /// With what it clashes with; it is left out then.
+    pub fn insert_within(
+        &mut self,
+        service: impl Into<Arc<Service>>,
+        may_have: impl Fn(IpAddr) -> bool,
+    ) -> Result<(), Clash> {
         let mut service: Arc<Service> = service.into();
         if !service.is_canonical() {
             service = Arc::new(Arc::unwrap_or_clone(service).canonical());
@@ -82,13 +95,15 @@ impl Desired {
         if self.services.contains_key(&service.name) {
             return Err(Clash::Name(service.name.clone()));
         }
-        for frontend in service.frontends() {
+        let claims = service.frontends().filter(|frontend| may_have(frontend.vip));
+        let claims: Vec<Frontend> = claims.collect();
+        for frontend in claims.iter().copied() {
             if let Some(kept) = self.owners.get(&frontend) {
                 let (kept, refused) = (kept.clone(), service.name.clone());
                 return Err(Clash::Frontend { frontend, kept, refused });
             }
         }
-        self.owners.extend(service.frontends().map(|f| (f, service.name.clone())));
+        self.owners.extend(claims.into_iter().map(|f| (f, service.name.clone())));
         self.services.insert(service.name.clone(), service);
         Ok(())
     }
@@ -106,6 +121,12 @@ impl Desired {
     /// A service by its name.
     pub fn service(&self, name: &ServiceName) -> Option<&Service> {
         self.services.get(name).map(Arc::as_ref)
+    }
+
+    /// True when a VIP that the service asks for is its own, and not withheld by [`Desired::insert_within`].
+    pub fn owns(&self, service: &Service, vip: IpAddr) -> bool {
+        let frontend = Frontend { vip, port: service.port, protocol: service.protocol };
+        self.owner(&frontend) == Some(&service.name)
     }
 
     /// The service a frontend belongs to.
@@ -174,6 +195,18 @@ mod tests {
         assert_eq!(desired.services().map(|s| s.name.0.as_str()).collect::<Vec<_>>(), ["a"]);
         let words: Vec<String> = clashes.iter().map(ToString::to_string).collect();
         assert_eq!(words, ["203.0.113.1:80/tcp belongs to service a; service b is left out"]);
+    }
+
+    #[test]
+    fn a_vip_that_a_service_may_not_have_is_free_for_another() {
+        let mut desired = Desired::empty(Generation(1));
+        let both = testing::service("a", &["203.0.113.1", "203.0.113.2"], &[]);
+        let may_have = |vip: IpAddr| vip != IpAddr::from([203, 0, 113, 1]);
+        assert_eq!(desired.insert_within(both.clone(), may_have), Ok(()));
+        assert_eq!(desired.insert(service("b", "203.0.113.1", &[])), Ok(()));
+        let owned: Vec<bool> = both.addresses().map(|vip| desired.owns(&both, vip)).collect();
+        assert_eq!(owned, [false, true]);
+        assert_eq!(desired.vips().len(), 2);
     }
 
     #[test]

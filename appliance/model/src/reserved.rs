@@ -38,8 +38,10 @@ pub enum Holder {
     },
     /// A BGP peer.
     Peer,
-    /// A gateway or another next hop of a route of this host.
+    /// The default gateway of this host.
     Gateway,
+    /// The next hop of another route of this host. It may be a server: nodes of a cluster are next hops to their pods.
+    NextHop,
     /// The configuration names it as ours: an API or BGP listener, `nat64-source`, a session's own end.
     Own {
         /// The key.
@@ -72,6 +74,8 @@ pub enum Violation {
         /// The key of the list.
         key: &'static str,
     },
+    /// The configuration limits who asks to other prefixes.
+    NotOfSource,
 }
 
 /// Prefixes that are allowed, and those that are not.
@@ -209,6 +213,7 @@ impl Rule<'_> {
         let is_trusted = self.reserved.trusted.iter().any(|prefix| prefix.contains(&address));
         let is_excused = |violation: &Violation| match violation {
             Violation::Class(Class::LinkLocal) => is_trusted && address.is_ipv4(),
+            Violation::Taken(Holder::NextHop) => true,
             Violation::Taken(Holder::Peer | Holder::Gateway) => is_trusted || is_vouched,
             _ => false,
         };
@@ -242,7 +247,8 @@ impl fmt::Display for Holder {
         match self {
             Holder::Host { link } => write!(f, "this host's on {link}"),
             Holder::Peer => f.write_str("a BGP peer's"),
-            Holder::Gateway => f.write_str("a gateway's of this host"),
+            Holder::Gateway => f.write_str("a default gateway's of this host"),
+            Holder::NextHop => f.write_str("a next hop's of this host"),
             Holder::Own { key } => write!(f, "the appliance's own ({key})"),
             Holder::Backend(service) => write!(f, "a backend's of service {service}"),
             Holder::Vip(service) => write!(f, "a VIP of service {service}"),
@@ -259,6 +265,7 @@ impl fmt::Display for Violation {
             Violation::Taken(holder) => write!(f, "is {holder}"),
             Violation::Denied { key, prefix } => write!(f, "is in {prefix} of {key}"),
             Violation::NotAllowed { key } => write!(f, "is in no prefix of {key}"),
+            Violation::NotOfSource => f.write_str("is in no prefix that its source may ask for"),
         }
     }
 }

@@ -30,13 +30,14 @@ fn reserved() -> Reserved {
     reserved.hold(ip("10.0.0.1"), Holder::Peer);
     reserved.hold(ip("10.0.0.1"), Holder::Gateway);
     reserved.hold(ip("10.0.0.254"), Holder::Gateway);
+    reserved.hold(ip("10.0.0.21"), Holder::NextHop);
     reserved.hold(ip("2001:db8::1"), Holder::Peer);
     reserved.hold(ip("10.0.0.9"), Holder::Own { key: "data-plane.nat64-source" });
     reserved
 }
 
 /// Address, what is said of it as VIP, as a source's backend, and as a backend that the operator wrote down.
-const TABLE: [(&str, &str, &str, &str); 32] = [
+const TABLE: [(&str, &str, &str, &str); 33] = [
     ("203.0.113.10", "", "", ""),
     ("10.0.0.50", "", "", ""),
     ("2001:db8:113::10", "", "", ""),
@@ -48,8 +49,9 @@ const TABLE: [(&str, &str, &str, &str); 32] = [
     ("10.0.0.255", "first or last address of 10.0.0.0/24", "first or last", "first or last"),
     ("2001:db8::", "first or last address of 2001:db8::/64", "first or last", "first or last"),
     ("2001:db8::ffff:ffff:ffff:ffff", "", "", ""),
-    ("10.0.0.1", "is a BGP peer's and is a gateway's of this host", "is a BGP peer's", ""),
-    ("10.0.0.254", "is a gateway's", "", ""),
+    ("10.0.0.1", "is a BGP peer's and is a default gateway's of this host", "is a BGP peer's", ""),
+    ("10.0.0.254", "is a default gateway's", "", ""),
+    ("10.0.0.21", "is a next hop's", "", ""),
     ("2001:db8::1", "is a BGP peer's", "is a BGP peer's", ""),
     ("10.0.0.9", "own (data-plane.nat64-source)", "nat64-source", "nat64-source"),
     ("203.0.113.200", "is in 203.0.113.128/25 of vips.deny", "", ""),

@@ -5,14 +5,17 @@ use sluice_model::{
     Backend, Desired, Health, Holder, HostAddress, Reserved, Rule, Service, ServiceName, Violation,
     reasons,
 };
+use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 /// Addresses that are left out, each with every reason.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Refused {
-    /// Wanted as VIPs.
+    /// Wanted as VIPs, by whomever.
     pub vips: BTreeMap<IpAddr, Vec<Violation>>,
+    /// Wanted as VIPs by services whose source may not have them.
+    pub withheld: BTreeMap<ServiceName, BTreeSet<IpAddr>>,
     /// Wanted as backends, by service.
     pub backends: BTreeMap<ServiceName, BTreeMap<IpAddr, Vec<Violation>>>,
 }
@@ -29,15 +32,20 @@ impl Refused {
         host: &BTreeSet<HostAddress>,
     ) -> Self {
         let rule = reserved.rule(host);
-        let mut vips = contested(desired, &health.seated);
+        let mut vips = contested(desired, health);
         for vip in desired.vips().into_keys() {
             let against = rule.vip(vip);
             if !against.is_empty() {
                 vips.entry(vip).or_default().extend(against);
             }
         }
-        let mut refused = Refused { vips, backends: BTreeMap::new() };
+        let mut refused = Refused { vips, ..Refused::default() };
         for service in desired.services() {
+            let withheld = service.addresses().filter(|vip| !desired.owns(service, *vip));
+            let withheld: BTreeSet<IpAddr> = withheld.collect();
+            if !withheld.is_empty() {
+                refused.withheld.insert(service.name.clone(), withheld);
+            }
             let bad = refused.bad_backends(desired, service, &rule);
             if !bad.is_empty() {
                 refused.backends.insert(service.name.clone(), bad);
@@ -69,9 +77,13 @@ impl Refused {
         bad
     }
 
-    /// True when the address may not be a VIP.
-    pub fn has_vip(&self, vip: IpAddr) -> bool {
-        self.vips.contains_key(&vip)
+    /// True when a service may not have an address as its VIP.
+    pub fn has_vip(&self, service: &ServiceName, vip: IpAddr) -> bool {
+        self.vips.contains_key(&vip) || self.is_withheld(service, vip)
+    }
+
+    fn is_withheld(&self, service: &ServiceName, vip: IpAddr) -> bool {
+        self.withheld.get(service).is_some_and(|vips| vips.contains(&vip))
     }
 
     /// The backends of a service that are left out.
@@ -86,8 +98,15 @@ impl Refused {
 
     /// Everything of a service that is left out, one sentence each.
     pub fn words(&self, service: &Service) -> Vec<String> {
-        let vips = service.addresses().filter_map(|vip| Some((vip, self.vips.get(&vip)?)));
-        let vips = vips.map(|(vip, why)| format!("VIP {vip} is refused: it {}", reasons(why)));
+        let withheld = [Violation::NotOfSource];
+        let vips = service.addresses().filter_map(|vip| {
+            let why = match self.vips.get(&vip) {
+                Some(why) => why.as_slice(),
+                None if self.is_withheld(&service.name, vip) => &withheld,
+                None => return None,
+            };
+            Some(format!("VIP {vip} is refused: it {}", reasons(why)))
+        });
         let backends = self.backends_of(&service.name).into_iter().flatten();
         let backends =
             backends.map(|(ip, why)| format!("backend {ip} is left out: it {}", reasons(why)));
@@ -96,9 +115,13 @@ impl Refused {
 }
 
 /// VIPs that lose to a service's backend of the same address: the operator's word counts first, then who is there
-/// already. So neither takes the other off the air by asking for its address.
-fn contested(desired: &Desired, seated: &BTreeSet<IpAddr>) -> BTreeMap<IpAddr, Vec<Violation>> {
+/// already, so neither takes the other off the air by asking for its address. Of two newcomers the VIP stays: pools are
+/// in an operator's hand more often than endpoints.
+fn contested(desired: &Desired, health: &Health) -> BTreeMap<IpAddr, Vec<Violation>> {
     let mut lost: BTreeMap<IpAddr, Vec<Violation>> = BTreeMap::new();
+    let served = LazyCell::new(|| -> BTreeSet<IpAddr> {
+        health.adopted.keys().map(|(_, backend)| backend.ip()).collect()
+    });
     for service in desired.services() {
         for ip in service.backends.iter().map(|backend| backend.address.ip()) {
             let mut owners = desired.services_on(ip).peekable();
@@ -111,7 +134,9 @@ fn contested(desired: &Desired, seated: &BTreeSet<IpAddr>) -> BTreeMap<IpAddr, V
             let keeps_vip = match (is_configured, service.is_configured) {
                 (true, false) => true,
                 (false, true) => false,
-                (true, true) | (false, false) => seated.contains(&ip),
+                (true, true) | (false, false) => {
+                    health.seated.contains(&ip) || !served.contains(&ip)
+                }
             };
             let against = Violation::Taken(Holder::Backend(service.name.clone()));
             if !keeps_vip && !lost.get(&ip).is_some_and(|known| known.contains(&against)) {

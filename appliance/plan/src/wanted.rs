@@ -45,7 +45,7 @@ impl Wanted {
         // Services come by name, and the first of a VIP has its say about the route.
         let mut routes: BTreeMap<IpAddr, &Service> = BTreeMap::new();
         for service in desired.services() {
-            for frontend in service.frontends().filter(|f| !refused.has_vip(f.vip)) {
+            for frontend in service.frontends().filter(|f| !refused.has_vip(&service.name, f.vip)) {
                 let program = program(service, frontend, health, &refused);
                 wanted.vips.insert(frontend.vip);
                 let first = *routes.entry(frontend.vip).or_insert(service);
@@ -74,7 +74,7 @@ impl Wanted {
 
     /// True when the data plane and the host hold everything of a service that is not refused, and that is something.
     pub fn is_programmed(&self, service: &Service, observed: &Observed) -> bool {
-        let is_kept = |frontend: &Frontend| !self.refused.has_vip(frontend.vip);
+        let is_kept = |frontend: &Frontend| !self.refused.has_vip(&service.name, frontend.vip);
         let mut kept = service.frontends().filter(is_kept).peekable();
         kept.peek().is_some()
             && kept.all(|frontend| {

@@ -87,15 +87,23 @@ fn check() -> HealthCheck {
     }
 }
 
-fn program() -> impl Strategy<Value = Program> {
-    (prop::collection::vec(backend(), 0..4), any::<bool>()).prop_map(|(backends, reject)| Program {
-        backends: canonical_backends(backends),
-        no_backend: if reject { NoBackend::Reject } else { NoBackend::Drop },
+fn a_program() -> Program {
+    Program {
+        backends: Vec::new(),
+        no_backend: NoBackend::Reject,
         idle_timeout: Duration::from_secs(60),
         source_ranges: Arc::default(),
         affinity: None,
         full_nat: Arc::default(),
         multihomed: false,
+    }
+}
+
+fn program() -> impl Strategy<Value = Program> {
+    (prop::collection::vec(backend(), 0..4), any::<bool>()).prop_map(|(backends, reject)| Program {
+        backends: canonical_backends(backends),
+        no_backend: if reject { NoBackend::Reject } else { NoBackend::Drop },
+        ..a_program()
     })
 }
 
@@ -319,7 +327,7 @@ proptest! {
         // Nobody else's address is left out with it.
         let refused = Refused::new(&desired, &health, &reserved, &world.host);
         for frontend in desired.services().flat_map(Service::frontends) {
-            let is_left_out = refused.has_vip(frontend.vip);
+            let is_left_out = refused.vips.contains_key(&frontend.vip);
             prop_assert_eq!(world.programs.contains_key(&frontend), !is_left_out);
             let contested = desired.services().any(|s| s.backends.iter().any(|b| b.address.ip() == frontend.vip));
             prop_assert!(!is_left_out || contested || !rule.vip(frontend.vip).is_empty());
@@ -480,7 +488,7 @@ fn the_first_service_of_a_vip_decides_its_route() {
 
 #[test]
 fn between_a_vip_and_a_backend_the_operator_and_then_the_first_decides() {
-    let with = |vip_configured: bool, backend_configured: bool, seated: bool| {
+    let with = |vip_configured: bool, backend_configured: bool, seated: Option<bool>| {
         let services = [
             Service {
                 is_configured: vip_configured,
@@ -493,8 +501,15 @@ fn between_a_vip_and_a_backend_the_operator_and_then_the_first_decides() {
         ];
         let desired = Desired::new(Generation(1), services).0;
         let mut observed = Observed::default();
-        if seated {
-            observed.addresses.insert("203.0.113.11".parse().unwrap());
+        match seated {
+            Some(true) => drop(observed.addresses.insert(VIPS[1].parse().unwrap())),
+            Some(false) => {
+                let frontend = desired.services().flat_map(Service::frontends).next().unwrap();
+                let served = testing::service("b", &[], &[(BACKENDS[5], 1)]);
+                let program = Program { backends: served.backends, ..a_program() };
+                observed.programs.insert(frontend, program);
+            }
+            None => {}
         }
         let mut health = Health::default();
         health.adopt(&observed);
@@ -507,11 +522,13 @@ fn between_a_vip_and_a_backend_the_operator_and_then_the_first_decides() {
     };
     let vip_loses = ["VIP 203.0.113.11 is refused: it is a backend's of service b"];
     let backend_loses = ["backend 203.0.113.11 is left out: it is a VIP of service v"];
-    assert_eq!(with(false, false, false), vip_loses);
-    assert_eq!(with(false, false, true), backend_loses);
-    assert_eq!(with(true, true, true), backend_loses);
-    assert_eq!(with(true, false, false), backend_loses);
-    assert_eq!(with(false, true, true), vip_loses);
+    for both in [false, true] {
+        assert_eq!(with(both, both, Some(true)), backend_loses);
+        assert_eq!(with(both, both, Some(false)), vip_loses);
+        assert_eq!(with(both, both, None), backend_loses);
+    }
+    assert_eq!(with(true, false, Some(false)), backend_loses);
+    assert_eq!(with(false, true, Some(true)), vip_loses);
 }
 
 #[test]

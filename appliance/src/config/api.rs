@@ -2,8 +2,9 @@
 
 use super::report::Report;
 use super::section::Section;
-use super::values;
+use super::{reserved, values};
 use crate::sources::check_source;
+use ipnet::IpNet;
 use serde_spanned::Spanned;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -38,6 +39,8 @@ pub(crate) struct ApiToken {
     pub(crate) file: PathBuf,
     /// Sources it may write to; empty for all.
     pub(crate) sources: Vec<String>,
+    /// The VIPs that these may ask for; empty for all.
+    pub(crate) prefixes: Vec<IpNet>,
 }
 
 /// Where the API listens; the default when it is absent or wrong.
@@ -93,10 +96,12 @@ fn token(mut table: Section<'_, '_>, report: &mut Report) -> Option<ApiToken> {
     let name = table.required(report, "name", "name = \"prod\"", values::text);
     let file = table.required(report, "file", "file = \"/etc/sluice/prod.token\"", values::path);
     let sources = table.list(report, "sources", source).unwrap_or_default();
+    let prefixes = reserved::limit(&mut table, report, "prefixes").unwrap_or_default();
     table.finish(report);
     Some(ApiToken {
         name: name?.into_inner(),
         file: file?.into_inner(),
         sources: sources.into_iter().map(Spanned::into_inner).collect(),
+        prefixes,
     })
 }

@@ -31,6 +31,7 @@ pub(crate) use values::{
 };
 
 use crate::files;
+use crate::sources::{Limit, Limits};
 use report::{Mistake, Report};
 use section::Section;
 use sluice_model::{Reserved, Service};
@@ -62,6 +63,20 @@ pub(crate) struct Config {
 // === impl Config ===
 
 impl Config {
+    /// What sources may ask for.
+    pub(crate) fn limits(&self) -> Limits {
+        let tokens = self.api_tls.iter().flat_map(|tls| &tls.tokens);
+        let limited = tokens.filter(|token| !token.prefixes.is_empty());
+        let of_token = |token: &ApiToken| Limit {
+            sources: token.sources.clone(),
+            prefixes: token.prefixes.clone(),
+        };
+        Limits {
+            of_sources: self.addresses.sources.clone(),
+            of_tokens: limited.map(of_token).collect(),
+        }
+    }
+
     /// What the file says of addresses that are not free.
     pub(crate) fn reserved(&self) -> Reserved {
         let (tls, data_plane) = (self.api_tls.as_ref(), Some(&self.data_plane));

@@ -4,6 +4,7 @@ use super::report::Report;
 use super::section::Section;
 use super::service::Raw;
 use super::{ApiTls, Bgp, DataPlane, values};
+use crate::sources::Limit;
 use ipnet::IpNet;
 use serde_spanned::Spanned;
 use sluice_model::{Holder, Prefixes, Reserved, Violation, reasons};
@@ -19,6 +20,8 @@ pub(crate) struct Addresses {
     pub(crate) backends: Prefixes,
     /// What sources may have as backends although a router has it.
     pub(crate) trusted: Vec<IpNet>,
+    /// What each source may ask for.
+    pub(crate) sources: Vec<Limit>,
 }
 
 /// The two sections; the default where they are absent.
@@ -26,6 +29,8 @@ pub(super) fn read(top: &mut Section<'_, '_>, report: &mut Report) -> Addresses 
     let mut addresses = Addresses::default();
     if let Some(mut section) = top.table(report, "vips") {
         addresses.vips = lists(&mut section, report);
+        let sources = section.tables(report, "source").into_iter();
+        addresses.sources = sources.filter_map(|table| source(table, report)).collect();
         section.finish(report);
     }
     if let Some(mut section) = top.table(report, "backends") {
@@ -36,21 +41,37 @@ pub(super) fn read(top: &mut Section<'_, '_>, report: &mut Report) -> Addresses 
     addresses
 }
 
-fn lists(section: &mut Section<'_, '_>, report: &mut Report) -> Prefixes {
-    Prefixes { allow: allowed(section, report), deny: prefixes(section, report, "deny") }
+fn source(mut table: Section<'_, '_>, report: &mut Report) -> Option<Limit> {
+    let name = table.required(report, "name", "name = \"prod\"", values::text);
+    let prefixes = limit(&mut table, report, "prefixes");
+    if prefixes.is_none() {
+        report.missing(table.offset(), table.at("prefixes"), "prefixes = [\"203.0.113.0/24\"]");
+    }
+    table.finish(report);
+    Some(Limit { sources: vec![name?.into_inner()], prefixes: prefixes? })
 }
 
-/// An empty list would allow everything, which nobody means who writes one.
-fn allowed(section: &mut Section<'_, '_>, report: &mut Report) -> Vec<IpNet> {
+fn lists(section: &mut Section<'_, '_>, report: &mut Report) -> Prefixes {
+    let allow = limit(section, report, "allow").unwrap_or_default();
+    Prefixes { allow, deny: prefixes(section, report, "deny") }
+}
+
+/// A list of what is allowed; `None` when it is absent. An empty one would allow everything, which nobody means who
+/// writes one.
+pub(super) fn limit(
+    section: &mut Section<'_, '_>,
+    report: &mut Report,
+    key: &'static str,
+) -> Option<Vec<IpNet>> {
     let is_empty =
         |value: &toml::de::DeValue<'_>| Ok(value.as_array().is_some_and(|a| a.is_empty()));
-    let listed = section.optional(report, "allow", is_empty);
-    if let Some(empty) = listed.filter(|empty| *empty.get_ref()) {
+    let listed = section.optional(report, key, is_empty)?;
+    if *listed.get_ref() {
         let message =
             "is empty; write prefixes like \"203.0.113.0/24\", or leave it out to allow all";
-        report.push(empty.span().start, section.at("allow"), message);
+        report.push(listed.span().start, section.at(key), message);
     }
-    prefixes(section, report, "allow")
+    Some(prefixes(section, report, key))
 }
 
 fn prefixes(section: &mut Section<'_, '_>, report: &mut Report, key: &'static str) -> Vec<IpNet> {

@@ -43,7 +43,8 @@ impl Appliance {
             let routes = &mut self.reconciler.routes;
             routes.configure(speaker.as_ref(), false).await.context("cannot change BGP")?;
         }
-        let accepted = self.ledger.submit(Submission::Config(fresh.services.clone())).await;
+        let wish = Submission::Config(fresh.services.clone(), fresh.limits());
+        let accepted = self.ledger.submit(wish).await;
         if let Err(error) = accepted {
             let routes = &mut self.reconciler.routes;
             routes.configure(self.speaker.as_ref(), false).await.context("cannot restore BGP")?;

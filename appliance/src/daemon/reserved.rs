@@ -3,7 +3,7 @@
 
 use super::appliance::Appliance;
 use sluice_model::{Holder, Reserved, Service};
-use sluice_netlink::Surroundings;
+use sluice_netlink::{Gateways, Surroundings};
 use sluice_plan::Refused;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -21,9 +21,9 @@ impl Appliance {
         for peer in self.speaker.iter().flat_map(|speaker| &speaker.peers) {
             reserved.hold(peer.address, Holder::Peer);
         }
-        for gateway in &self.surroundings.gateways {
-            reserved.hold(*gateway, Holder::Gateway);
-        }
+        let Gateways { default, other } = &self.surroundings.gateways;
+        default.iter().for_each(|gateway| reserved.hold(*gateway, Holder::Gateway));
+        other.iter().for_each(|next_hop| reserved.hold(*next_hop, Holder::NextHop));
         reserved
     }
 

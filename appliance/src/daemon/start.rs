@@ -42,6 +42,7 @@ pub(super) async fn start(path: PathBuf, config: Config) -> anyhow::Result<Appli
     };
     let ledger = config.state_dir.join("desired.json");
     let mut ledger = Ledger::open(ledger, config.data_plane.nat64_source);
+    ledger.limit(config.limits());
     let netlink = Netlink::start().await.context("cannot read links and addresses")?;
     let links = netlink.links().borrow().clone();
     let missing = links::missing(&config.data_plane.interfaces, &links);

@@ -212,7 +212,8 @@ mod tests {
         write(at("key"), made.signing_key.serialize_pem()).unwrap();
         let token = |name: &str| {
             write(at(name), format!("the-token-of-{name}\n")).unwrap();
-            ApiToken { name: name.to_owned(), file: at(name), sources: Vec::new() }
+            let (sources, prefixes) = (Vec::new(), Vec::new());
+            ApiToken { name: name.to_owned(), file: at(name), sources, prefixes }
         };
         ApiTls {
             listen: "127.0.0.1:0".parse().unwrap(),

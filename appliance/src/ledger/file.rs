@@ -240,7 +240,7 @@ impl<'a> From<&'a Bridge> for BridgeEntry<'a> {
 impl From<WishEntry> for Wish {
     fn from(entry: WishEntry) -> Self {
         let services = entry.services.into_iter().map(|entry| Arc::new(entry.into())).collect();
-        Wish { generation: Generation(entry.generation), services }
+        Wish { generation: Generation(entry.generation), services, ..Wish::default() }
     }
 }
 

@@ -12,7 +12,7 @@ pub(crate) use recovery::{Expected, Recovery};
 pub(crate) use writer::SharedLedger;
 
 use crate::raw::Raw;
-use crate::sources::{Bridge, Bridges, Merged, Refusal, SaidChange, SaidState, Wish, merge};
+use crate::sources::{Bridge, Bridges, Limits, Merged, Refusal, SaidChange, SaidState, Wish, merge};
 use disk::Found;
 use sluice_model::{Desired, Generation, Observed, Service, ServiceName};
 use std::collections::BTreeMap;
@@ -53,8 +53,9 @@ pub(crate) struct Ledger {
 /// What a source says.
 #[derive(Debug)]
 pub(crate) enum Submission {
-    /// Everything that the configuration file wishes: other content is its next generation.
-    Config(Vec<Service>),
+    /// Everything that the configuration file wishes, and what it lets sources ask for: other content is its next
+    /// generation.
+    Config(Vec<Service>, Limits),
     /// Everything that a bridge wishes.
     Put {
         /// Its source.
@@ -150,7 +151,8 @@ impl Ledger {
             recovery.expect(expected);
         }
         let mut draft = self.draft();
-        let config = draft.take(Submission::Config(services));
+        let limits = self.content.config.limits.clone();
+        let config = draft.take(Submission::Config(services, limits));
         // What is held changes what should be without anybody's wish.
         if config == Ok(Accepted::Known) && draft.recovery.is_none() {
             return;
@@ -163,6 +165,14 @@ impl Ledger {
             tracing::error!("{unkept}");
         }
         self.merged.send_replace(Arc::new(Merged { unkept, ..merged }));
+    }
+
+    /// What sources may ask for: the configuration file's word, which is said at each start and not kept.
+    pub(crate) fn limit(&mut self, limits: Limits) {
+        if self.content.config.limits != limits {
+            self.content.config.limits = limits;
+            self.merged.send_replace(Arc::new(self.content.merged()));
+        }
     }
 
     /// What should be, now and at each change.
@@ -260,10 +270,11 @@ impl Ledger {
 impl Draft {
     fn take(&mut self, submission: Submission) -> Result<Accepted, Refusal> {
         match submission {
-            Submission::Config(services) => {
+            Submission::Config(services, limits) => {
                 let known = &self.config;
-                let wish = Wish::new(known.generation.next(), services);
-                if known.services == wish.services && known.generation != Generation::default() {
+                let wish = Wish::new(known.generation.next(), services, limits);
+                let is_same = known.services == wish.services && known.limits == wish.limits;
+                if is_same && known.generation != Generation::default() {
                     return Ok(Accepted::Known);
                 }
                 self.config = wish;
@@ -317,11 +328,11 @@ impl Draft {
 
 impl Wish {
     /// Equal wishes are equal values: by name, each service in its canonical form.
-    fn new(generation: Generation, services: Vec<Service>) -> Self {
+    fn new(generation: Generation, services: Vec<Service>, limits: Limits) -> Self {
         let services = services.into_iter().map(|service| Arc::new(service.canonical()));
         let mut services: Vec<Arc<Service>> = services.collect();
         services.sort_by(|a, b| a.name.cmp(&b.name));
-        Wish { generation, services }
+        Wish { generation, services, limits }
     }
 }
 

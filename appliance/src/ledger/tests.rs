@@ -106,7 +106,7 @@ fn a_restart_loses_nothing() {
     let scratch = Scratch::new();
     let before = {
         let (mut ledger, _) = open(&scratch);
-        ledger.submit(Submission::Config(services(&["a", "b"]))).unwrap();
+        ledger.submit(Submission::Config(services(&["a", "b"]), Limits::default())).unwrap();
         let wishes = [("c", "203.0.113.10"), ("d", "192.0.2.1"), ("e", "nonsense")];
         ledger.submit(put("x", state(7, &wishes))).unwrap();
         let merged = ledger.subscribe().borrow().clone();
@@ -119,7 +119,10 @@ fn a_restart_loses_nothing() {
     assert_eq!(trouble, None);
     assert_eq!(*ledger.subscribe().borrow(), before);
     // The same file again is no new generation.
-    assert_eq!(ledger.submit(Submission::Config(services(&["a", "b"]))).unwrap(), Accepted::Known);
+    assert_eq!(
+        ledger.submit(Submission::Config(services(&["a", "b"]), Limits::default())).unwrap(),
+        Accepted::Known
+    );
 }
 
 /// As the first version wrote it.
@@ -142,11 +145,11 @@ fn the_first_layout_is_read() {
 fn only_what_changed_counts_as_changed() {
     let scratch = Scratch::new();
     let (mut ledger, _) = open(&scratch);
-    ledger.submit(Submission::Config(services(&["a", "b"]))).unwrap();
+    ledger.submit(Submission::Config(services(&["a", "b"]), Limits::default())).unwrap();
     let mut next = services(&["a", "b", "c"]);
     next[1].backends.clear();
     let watch = ledger.subscribe();
-    ledger.submit(Submission::Config(next)).unwrap();
+    ledger.submit(Submission::Config(next, Limits::default())).unwrap();
     assert!(watch.has_changed().unwrap());
     let merged = watch.borrow().clone();
     let changed: Vec<_> = merged.changed.iter().map(|(n, g)| (n.0.as_str(), g.0)).collect();
@@ -336,7 +339,7 @@ fn what_a_newer_version_wrote_is_kept() {
     let (mut ledger, trouble) = open(&scratch);
     assert_eq!(trouble, None);
     assert_eq!(names(&ledger.subscribe().borrow()), ["b/1"]);
-    ledger.submit(Submission::Config(services(&["a"]))).unwrap();
+    ledger.submit(Submission::Config(services(&["a"]), Limits::default())).unwrap();
     let written: serde_json::Value =
         serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
     assert_eq!((&written["format"], &written["roles"]["group"]), (&5.into(), &1.into()));
@@ -372,7 +375,7 @@ fn what_cannot_be_written_is_not_accepted() {
     let (mut ledger, _) = open(&scratch);
     // A directory in the place of the new file: root may write anywhere, but not this.
     std::fs::create_dir(scratch.path().join("desired.json.new")).unwrap();
-    let refused = ledger.submit(Submission::Config(services(&["a"])));
+    let refused = ledger.submit(Submission::Config(services(&["a"]), Limits::default()));
     assert!(matches!(refused, Err(SubmitError::Write { .. })));
     let merged = ledger.subscribe().borrow().clone();
     assert!(merged.unkept.is_some());
@@ -439,4 +442,46 @@ async fn everybody_in_line_is_answered_when_what_they_said_is_kept() {
     assert_eq!(merged.desired.services().count(), 100);
     let writes = merged.desired.generation().0;
     assert!(writes < 100, "{writes} writes");
+}
+
+#[test]
+fn what_a_source_may_not_ask_for_is_free_for_another_also_after_a_restart() {
+    use crate::sources::Limit;
+    let scratch = Scratch::new();
+    let limits = |prefix: &str| {
+        let prefixes = vec![prefix.parse().unwrap()];
+        let of_sources = vec![Limit { sources: vec!["east".to_owned()], prefixes }];
+        Limits { of_sources, ..Limits::default() }
+    };
+    let owners = |merged: &Merged| {
+        let owner = |vip: &str| {
+            let frontend = sluice_model::Frontend {
+                vip: vip.parse().unwrap(),
+                port: 1000,
+                protocol: sluice_model::Protocol::Tcp,
+            };
+            merged.desired.owner(&frontend).map(|name| name.0.clone())
+        };
+        ["192.0.2.1", "198.51.100.1"].map(owner)
+    };
+    let some = |name: &str| Some(name.to_owned());
+    {
+        let (mut ledger, _) = open(&scratch);
+        let wish = Submission::Config(Vec::new(), limits("192.0.2.0/24"));
+        ledger.submit(wish).unwrap();
+        let both = state(1, &[("e/1", "192.0.2.1"), ("e/2", "198.51.100.1")]);
+        ledger.submit(put("east", both)).unwrap();
+        assert_eq!(owners(&ledger.subscribe().borrow()), [some("e/1"), None]);
+        ledger.submit(put("west", state(1, &[("w/1", "198.51.100.1")]))).unwrap();
+        assert_eq!(owners(&ledger.subscribe().borrow()), [some("e/1"), some("w/1")]);
+        assert!(ledger.subscribe().borrow().clashes.is_empty());
+    }
+    let (mut ledger, _) = open(&scratch);
+    ledger.limit(limits("192.0.2.0/24"));
+    assert_eq!(owners(&ledger.subscribe().borrow()), [some("e/1"), some("w/1")]);
+    let wish = Submission::Config(Vec::new(), limits("192.0.2.0/24"));
+    assert_eq!(ledger.submit(wish).unwrap(), Accepted::Known);
+    let wish = Submission::Config(Vec::new(), limits("203.0.113.0/24"));
+    assert_eq!(ledger.submit(wish).unwrap(), Accepted::New, "a reload of other limits acts");
+    assert_eq!(owners(&ledger.subscribe().borrow()), [None, some("w/1")]);
 }

@@ -2,12 +2,14 @@
 
 mod bridge;
 mod convert;
+mod limits;
 mod sctp;
 mod texts;
 mod wire;
 
 pub(crate) use bridge::{Bridge, BridgeWish, Refusal};
 pub(crate) use convert::unicast;
+pub(crate) use limits::{Limit, Limits};
 pub(crate) use texts::check_source;
 pub(crate) use wire::{SaidChange, SaidState, Sent, peers};
 
@@ -26,6 +28,8 @@ pub(crate) struct Wish {
     pub(crate) generation: Generation,
     /// Everything it wants.
     pub(crate) services: Vec<Arc<Service>>,
+    /// What sources may ask for; not kept on disk, since the file is read at each start.
+    pub(crate) limits: Limits,
 }
 
 /// The wishes of all sources as one state.
@@ -55,10 +59,19 @@ pub(crate) fn merge(
     held: &[Arc<Service>],
     is_seated: impl Fn(&Service) -> bool,
 ) -> (Desired, Vec<Clash>) {
-    let of_bridges = bridges.values().flat_map(|bridge| bridge.services());
-    let (seated, others): (Vec<_>, Vec<_>) = of_bridges.partition(|service| is_seated(service));
-    let all = config.services.iter().chain(seated).chain(others);
-    let (mut desired, clashes) = Desired::new(revision, all.cloned());
+    let mut desired = Desired::empty(revision);
+    let mut clashes = Vec::new();
+    for service in &config.services {
+        clashes.extend(desired.insert(Arc::clone(service)).err());
+    }
+    let of_bridges = bridges
+        .iter()
+        .flat_map(|(source, bridge)| bridge.services().map(move |service| (source, service)));
+    let (seated, others): (Vec<_>, Vec<_>) = of_bridges.partition(|(_, s)| is_seated(s));
+    for (source, service) in seated.into_iter().chain(others) {
+        let may_have = |vip| config.limits.permit(source, vip);
+        clashes.extend(desired.insert_within(Arc::clone(service), may_have).err());
+    }
     keep_unclaimed(&mut desired, held);
     (desired, clashes)
 }

@@ -45,7 +45,7 @@ impl View<'_> {
 
     fn unserved<'a>(&'a self, wanted: &'a Wanted) -> impl Iterator<Item = String> + 'a {
         self.merged.desired.services().filter_map(|service| {
-            let kept = service.frontends().filter(|f| !self.refused.has_vip(f.vip));
+            let kept = service.frontends().filter(|f| !self.refused.has_vip(&service.name, f.vip));
             let vips = kept.filter(|frontend| {
                 wanted.programs.get(frontend).is_none_or(|program| !program.serves())
             });

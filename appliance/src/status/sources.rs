@@ -84,7 +84,7 @@ impl View<'_> {
             });
             return report;
         }
-        let is_whole = !made.addresses().any(|vip| self.refused.has_vip(vip));
+        let is_whole = !made.addresses().any(|vip| self.refused.has_vip(&made.name, vip));
         let is_programmed = wanted.is_programmed(made, self.observed);
         report.programmed = is_programmed && is_whole;
         report.announced = self.all_announced(made, wanted);

@@ -6,6 +6,7 @@ use crate::sources::{Bridge, Bridges};
 use sluice_api::{BgpState, Health as Shown, NextHopState, ServiceState, WantedPeer};
 use sluice_bgp::{LastErrors, PeerError, PeerState};
 use sluice_model::{Desired, Reserved, Verdict};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 const CONFIG: &str = r#"
@@ -244,4 +245,38 @@ fn a_peer_of_another_source_with_the_same_name_is_another_peer() {
     let of = |source: &str| reports[source].peers[0].clone();
     assert_eq!((of("east").state, of("east").problem), (BgpState::Established, None));
     assert_eq!(of("west").problem.as_deref(), Some("no such address"));
+}
+
+#[test]
+fn a_refused_address_is_named_and_the_rest_is_served() {
+    use sluice_model::{Holder, reasons};
+    let mut scene = Scene::new([Verdict::Up; 3]);
+    let text = CONFIG.replace("[\"203.0.113.10\"]", "[\"203.0.113.10\", \"203.0.113.11\"]");
+    let services = crate::config::parse(&text).unwrap().services;
+    scene.merged.desired = Desired::new(Generation(5), services).0;
+    let mut reserved = Reserved::default();
+    reserved.hold("203.0.113.11".parse().unwrap(), Holder::Gateway);
+    reserved.hold("10.1.0.1".parse().unwrap(), Holder::Own { key: "api.tls.listen" });
+    let (health, host) = (scene.health.clone(), BTreeSet::new());
+    scene.refused = Refused::new(&scene.merged.desired, &health, &reserved, &host);
+    for step in sluice_plan::plan(&scene.merged.desired, &scene.observed, &health, &reserved) {
+        step.apply(&mut scene.observed);
+    }
+    let snapshot = scene.snapshot();
+    let service = &snapshot.services[0];
+    assert_eq!((service.state, service.programmed), (ServiceState::Degraded, true));
+    assert!(snapshot.routes.iter().any(|route| route.prefix == "203.0.113.10/32"));
+    let problems: Vec<&str> = snapshot.status.problems.iter().map(String::as_str).collect();
+    assert_eq!(
+        problems,
+        [
+            "service web: VIP 203.0.113.11 is refused: it is a default gateway's of this host",
+            "service web: backend 10.1.0.1 is left out: it is the appliance's own (api.tls.listen)",
+        ]
+    );
+    let shown = &service.backends[0];
+    assert_eq!(shown.health, Shown::Down);
+    let why = &scene.refused.backends[&sluice_model::ServiceName("web".into())];
+    let why = format!("left out: it {}", reasons(&why[&"10.1.0.1".parse().unwrap()]));
+    assert_eq!(shown.reason.as_deref(), Some(why.as_str()));
 }
