@@ -76,7 +76,7 @@ fn what_somebody_has_is_refused_and_all_else_is_served() -> Result<()> {
     let mut topology = Topology::build("reserved", Kind::Frr, 1)?;
     let text = topology.appliance.config(&topology.settings(), &[]);
     let text = format!(
-        "{text}{}\n[vips]\nallow = [\"10.0.0.0/8\", \"203.0.113.0/24\", \"2001:db8::/32\"]\n",
+        "{text}{}prefixes = [\"0.0.0.0/1\", \"169.254.0.0/16\", \"203.0.113.0/25\", \"::/0\"]\n\n[vips]\nallow = [\"10.0.0.0/8\", \"203.0.113.0/24\", \"2001:db8::/32\"]\n",
         source::section(&topology.lab)?
     );
     topology.appliance.write_config(&text)?;
@@ -93,7 +93,9 @@ fn what_somebody_has_is_refused_and_all_else_is_served() -> Result<()> {
         service("prod/own", &["10.0.0.2", "2001:db8::2", "10.1.0.1"], &[&v4, &v6]),
         service("prod/router", &["10.0.0.1", "2001:db8::1"], &[&v4, &v6]),
         service("prod/far", &["8.8.8.8"], &[&v4]),
-        service("prod/edge", &["10.1.0.255", "169.254.169.254", "0.1.2.3"], &[&v4]),
+        service("prod/edge", &["10.1.0.255", "169.254.169.254", "0.1.2.3", "127.0.0.1"], &[&v4]),
+        service("prod/edge6", &["2001:db8:1::", "::ffff:10.0.0.2", "fe80::1", "ff02::1", "::"], &[&v6]),
+        service("prod/beyond", &["203.0.113.200"], &[&v4]),
         service("prod/half", &[OTHER], &[&v4, "169.254.169.254", "0.1.2.3", "10.1.0.255", &vip, "10.0.0.1", "10.1.0.1"]),
     ]});
     caller.wish("PUT", "prod", &wish)?;
@@ -108,7 +110,21 @@ fn what_somebody_has_is_refused_and_all_else_is_served() -> Result<()> {
             &["VIP 10.0.0.1 is refused: it is a BGP peer's", "next hop's", "2001:db8::1"],
         ),
         ("prod/far", &["8.8.8.8", "in no prefix of vips.allow"]),
-        ("prod/edge", &["last address of 10.1.0.0/24", "link-local", "stands for no host"]),
+        (
+            "prod/edge6",
+            &[
+                "2001:db8:1:: is refused: it is the first or last address of 2001:db8:1::/64",
+                "IPv4 address in IPv6 notation",
+                "fe80::1",
+                "ff02::1",
+                "VIP :: is",
+            ],
+        ),
+        ("prod/beyond", &["203.0.113.200", "no prefix that its source may ask for"]),
+        (
+            "prod/edge",
+            &["last address of 10.1.0.0/24", "link-local", "stands for no host", "loopback"],
+        ),
     ] {
         until(&format!("{name} to be refused"), SOON, || is_refused(&caller, name, words))?;
     }

@@ -16,6 +16,7 @@ use backoff::{Failure, Failures};
 use sluice_model::{Desired, Generation, Health, Observed, Reserved, ServiceName};
 use sluice_plan::{Step, plan};
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::Instant;
 
 /// What a pass starts from.
@@ -192,7 +193,11 @@ impl<D: DataPlanePort, A: AddressPort, R: RoutePort> Reconciler<D, A, R> {
 
     /// A guard is of no use before its address can be had, and harms whoever has the address.
     fn waits_for_address(&self, step: &Step, now: Instant) -> bool {
-        matches!(step, Step::GuardVip(vip) if !self.failures.may_try(&Step::AddVip(*vip), now))
+        let is_refused = |vip: &IpAddr| {
+            !self.observed.addresses.contains(vip)
+                && !self.failures.may_try(&Step::AddVip(*vip), now)
+        };
+        matches!(step, Step::GuardVip(vip) if is_refused(vip))
     }
 
     /// An address that could not be had may be somebody else's, so its guard goes at once: the guard of an address that is

@@ -5,7 +5,6 @@ use ipnet::IpNet;
 use sluice_model::{Frontend, Program, RouteAttributes, Service};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
