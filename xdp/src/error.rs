@@ -100,7 +100,7 @@ pub enum AttachError {
         link_index: u32,
         /// Why.
         #[source]
-        source: Box<aya::programs::ProgramError>,
+        source: io::Error,
     },
     /// The attachment could not be made to outlive the process.
     #[error("cannot pin the attachment of link {link_index}")]

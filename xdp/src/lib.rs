@@ -10,14 +10,17 @@ mod batch;
 mod convert;
 mod counters;
 mod error;
+mod findings;
 mod ids;
 mod index;
+mod inspect;
 mod links;
 mod lists;
 pub mod maglev;
 mod maps;
 mod next_hops;
 mod open;
+mod pinned;
 mod pins;
 mod prefixes;
 mod programs;
@@ -26,6 +29,7 @@ mod shared;
 mod sizes;
 mod successors;
 mod sweep;
+mod sys;
 mod types;
 mod verify;
 mod vips;
@@ -42,6 +46,7 @@ pub use error::{
     AttachError, DetachError, MapFailure, NextHopError, OpenError, PinError, ProgramError,
     RemoveError, SnapshotError, SweepError, VipError,
 };
+pub use findings::{Finding, Inspection};
 /// The highest source port that clients' connections are given under NAT64.
 pub use sluice_xdp_abi::limits::MAX_NAT64_PORT;
 pub use types::{
@@ -53,11 +58,19 @@ pub use types::{
 pub struct DataPlane {
     bpf: Ebpf,
     maps: maps::Maps,
+    successors: successors::Table,
     control: Control,
     pin_dir: PathBuf,
     attach: AttachPolicy,
     adopted: bool,
-    links: BTreeMap<u32, AttachMode>,
+    links: BTreeMap<u32, links::Attachment>,
+    fallback: Option<(u32, String)>,
+    /// Every pinned map and the pinned program.
+    pinned: Vec<pinned::Pinned>,
+    /// What others did since the last inspection.
+    findings: Vec<Finding>,
+    /// How far the inspection of Maglev tables has come.
+    inspected_to: Option<Frontend>,
     vips: BTreeSet<IpAddr>,
     /// As the kernel holds it.
     filter: Box<Filter>,

@@ -82,6 +82,11 @@ impl Lists {
         self.prefixes + added <= MAX_PREFIXES as usize && fresh.len() <= self.free.len()
     }
 
+    /// Every list by number, in its order.
+    pub(crate) fn by_number(&self) -> BTreeMap<u16, &[IpNet]> {
+        self.held.iter().map(|(id, list)| (*id, list.prefixes.as_slice())).collect()
+    }
+
     /// The number of a normalised list; `None` when there is no room.
     pub(crate) fn take(&mut self, prefixes: &[IpNet]) -> Option<Taken> {
         if prefixes.is_empty() {

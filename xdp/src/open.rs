@@ -21,6 +21,7 @@ use sluice_xdp_abi::{ABI_VERSION, limits, names};
 use crate::error::OpenError;
 use crate::index::Index;
 use crate::maps::Maps;
+use crate::pinned::Pinned;
 use crate::shared::Shared;
 use crate::sizes::Sizes;
 use crate::types::Options;
@@ -63,15 +64,21 @@ impl DataPlane {
         let sizes = Sizes::choose(options, adopted)?;
         let mut bpf = load(&options.pin_dir, &sizes)?;
         let maps = Maps::take(&mut bpf)?;
-        successors::install(&mut bpf)?;
+        let mut successors = successors::take(&mut bpf)?;
+        successors::install(&mut bpf, &mut successors)?;
         let mut plane = Self {
             bpf,
             maps,
+            successors,
             control: Control::default(),
             pin_dir: options.pin_dir.clone(),
             attach: options.attach,
             adopted,
             links: BTreeMap::new(),
+            fallback: None,
+            pinned: hold(&options.pin_dir)?,
+            findings: Vec::new(),
+            inspected_to: None,
             vips: BTreeSet::new(),
             filter: Box::new(Filter::EMPTY),
             is_filter_stale: false,
@@ -204,6 +211,12 @@ fn load(pin_dir: &Path, sizes: &Sizes) -> Result<Ebpf, OpenError> {
         .pin(&path)
         .map_err(|source| OpenError::PinProgram { path, source: Box::new(source) })?;
     Ok(bpf)
+}
+
+/// Descriptors of the maps and the program, which were pinned a moment ago.
+fn hold(pin_dir: &Path) -> Result<Vec<Pinned>, OpenError> {
+    let names = names::MAPS.iter().chain([&names::PROGRAM]);
+    Ok(names.map(|name| Pinned::open(pin_dir.join(name))).collect::<Result<_, _>>()?)
 }
 
 /// One of the object's programs.

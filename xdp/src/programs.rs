@@ -252,17 +252,7 @@ impl DataPlane {
         next: &Held,
     ) -> Result<(), MapFailure> {
         self.open_filter(&frontend.vip, next.backends.keys())?;
-        let service = Service {
-            id: next.id,
-            table: next.table.unwrap_or(NO_TABLE),
-            no_backend: no_backend(next.program.no_backend),
-            spread: if next.program.multihomed { Spread::ByPorts } else { Spread::ByAll } as u16,
-            idle_timeout_s: seconds(next.program.idle_timeout),
-            affinity_s: next.program.affinity.map_or(0, seconds),
-            source_list: next.source_list,
-            full_nat_list: next.full_nat_list,
-        };
-        self.maps.services.insert(&service_key(frontend), &service)
+        self.maps.services.insert(&service_key(frontend), &service_entry(next))
     }
 
     /// Frees a backend: flows that chose it see another generation, and are given another.
@@ -332,6 +322,20 @@ fn weighted(program: &Program) -> impl Iterator<Item = &Backend> {
 fn absent(held: &Held) -> Vec<SocketAddr> {
     let wanted: BTreeSet<_> = held.program.backends.iter().map(|b| b.address).collect();
     held.backends.keys().filter(|address| !wanted.contains(address)).copied().collect()
+}
+
+/// A service as the map has it.
+pub(crate) fn service_entry(held: &Held) -> Service {
+    Service {
+        id: held.id,
+        table: held.table.unwrap_or(NO_TABLE),
+        no_backend: no_backend(held.program.no_backend),
+        spread: if held.program.multihomed { Spread::ByPorts } else { Spread::ByAll } as u16,
+        idle_timeout_s: seconds(held.program.idle_timeout),
+        affinity_s: held.program.affinity.map_or(0, seconds),
+        source_list: held.source_list,
+        full_nat_list: held.full_nat_list,
+    }
 }
 
 /// The Maglev table of a service; `None` when no backend has weight.

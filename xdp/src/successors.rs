@@ -1,7 +1,7 @@
 //! The programs that packets are handed over to: one for NAT64, one for SCTP.
 
 use aya::Ebpf;
-use aya::maps::{MapError, ProgramArray};
+use aya::maps::{MapData, MapError, ProgramArray};
 use sluice_xdp_abi::names;
 
 use crate::error::{MapFailure, OpenError};
@@ -12,11 +12,17 @@ const SUCCESSORS: [(&str, u32); 2] = [
     (names::ASSOCIATIONS, names::ASSOCIATIONS_PLACE),
 ];
 
-/// Puts them, loaded, where the first program finds them. A predecessor's are replaced between two packets.
-pub(crate) fn install(bpf: &mut Ebpf) -> Result<(), OpenError> {
-    let failed = |source: MapError| MapFailure { map: names::SUCCESSORS, source: Box::new(source) };
+/// The table of them. Emptied by the kernel when the last descriptor and name of it go.
+pub(crate) type Table = ProgramArray<MapData>;
+
+/// The table, out of the object.
+pub(crate) fn take(bpf: &mut Ebpf) -> Result<Table, OpenError> {
     let map = bpf.take_map(names::SUCCESSORS).ok_or(OpenError::Incomplete(names::SUCCESSORS))?;
-    let mut successors = ProgramArray::try_from(map).map_err(failed)?;
+    Ok(ProgramArray::try_from(map).map_err(failed)?)
+}
+
+/// Puts them, loaded, where the first program finds them. A predecessor's are replaced between two packets.
+pub(crate) fn install(bpf: &mut Ebpf, successors: &mut Table) -> Result<(), OpenError> {
     for (name, place) in SUCCESSORS {
         let incomplete = || OpenError::Incomplete(name);
         let program = program(bpf, name).ok_or_else(incomplete)?;
@@ -25,4 +31,8 @@ pub(crate) fn install(bpf: &mut Ebpf) -> Result<(), OpenError> {
         successors.set(place, &fd, 0).map_err(failed)?;
     }
     Ok(())
+}
+
+fn failed(source: MapError) -> MapFailure {
+    MapFailure { map: names::SUCCESSORS, source: Box::new(source) }
 }

@@ -127,7 +127,7 @@ pub struct EndpointKey {
 crate::assert_size!(EndpointKey = 20);
 
 /// The services an endpoint works for. A reply belongs to the first of them that has a flow to its receiver.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Endpoint {
     /// How many of `services` count.

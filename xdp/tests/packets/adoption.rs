@@ -19,7 +19,7 @@ fn segment(flow: u16, flags: u8) -> Packet {
 }
 
 /// The program attached to a link, as the kernel numbers it.
-fn attached_program_id(link: &str) -> Option<u64> {
+pub fn attached_program_id(link: &str) -> Option<u64> {
     let output = Command::new("ip").args(["-d", "link", "show", "dev", link]).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let id = text.split("prog/xdp id ").nth(1)?.split_whitespace().next()?;
@@ -27,7 +27,7 @@ fn attached_program_id(link: &str) -> Option<u64> {
 }
 
 /// The kernel lets go of an unpinned attachment a grace period later.
-fn wait_until_detached(link: &str) {
+pub fn wait_until_detached(link: &str) {
     let deadline = Instant::now() + Duration::from_secs(5);
     while let Some(id) = attached_program_id(link) {
         assert!(Instant::now() < deadline, "program {id} is still attached to {link}");
@@ -35,7 +35,7 @@ fn wait_until_detached(link: &str) {
     }
 }
 
-fn pinned_program_id(bed: &Bed) -> u64 {
+pub fn pinned_program_id(bed: &Bed) -> u64 {
     let pin = bed.pin_dir().join(names::PROGRAM);
     u64::from(aya::programs::ProgramInfo::from_pin(pin).unwrap().id())
 }
@@ -129,7 +129,7 @@ fn a_link_that_is_gone_is_no_attachment() {
     sh("ip link add up0 type veth peer name up1");
     bed.plane.attach(if_nametoindex("up0").unwrap()).unwrap();
     sh("ip link del up0");
-    let bed = bed.reopen();
+    let mut bed = bed.reopen();
     assert!(bed.plane.adopted());
     assert!(bed.plane.attached().is_empty());
 }

@@ -5,12 +5,13 @@
 //! Needs root.
 #![expect(
     unreachable_pub,
+    unsafe_code,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
     clippy::cast_possible_truncation,
-    reason = "helpers of tests: a panic is the report, and every frame is one we built"
+    reason = "helpers of tests: a panic is the report, every frame is one we built, and meddling takes system calls"
 )]
 
 mod adoption;
@@ -20,6 +21,7 @@ mod change;
 mod forward;
 mod full_nat;
 mod malformed;
+mod meddling;
 mod nat64;
 mod nat64_sizes;
 mod random;
