@@ -3,7 +3,7 @@
 //! What is attached is asked of the kernel, link by link: others may detach it, put another program there, or take the
 //! link away and give its index to a new one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 
@@ -130,15 +130,19 @@ impl DataPlane {
 
     /// Makes the map of attached links equal to what is attached. True when it was not.
     pub(crate) fn set_links(&mut self) -> Result<bool, MapFailure> {
-        let is: BTreeSet<u32> = self.maps.links.entries()?.into_iter().map(|(i, _)| i).collect();
-        let wanted: BTreeSet<u32> = self.links.keys().copied().collect();
-        for link_index in is.difference(&wanted) {
+        let macs = macs();
+        let is: BTreeMap<u32, u64> = self.maps.links.entries()?.into_iter().collect();
+        for link_index in is.keys().filter(|link_index| !self.links.contains_key(link_index)) {
             self.maps.links.remove(link_index)?;
         }
-        for link_index in wanted.difference(&is) {
-            self.maps.links.insert(link_index, &1)?;
+        for link_index in self.links.keys() {
+            let mac = macs.get(link_index).copied().unwrap_or_default();
+            if is.get(link_index) != Some(&mac) {
+                self.maps.links.insert(link_index, &mac)?;
+            }
         }
-        Ok(is != wanted)
+        // A MAC that is another one now is nobody's meddling with the map.
+        Ok(!is.keys().eq(self.links.keys()))
     }
 
     /// Names of attachments that lead elsewhere are set right; returns how many.
@@ -278,7 +282,8 @@ impl DataPlane {
         let pinned = pins::prepare(&self.pin_dir).and_then(|()| Pinned::pin(path, link));
         let link =
             pinned.map_err(|error| AttachError::Pin { link_index, source: Box::new(error) })?;
-        self.maps.links.insert(&link_index, &1)?;
+        let mac = macs().get(&link_index).copied().unwrap_or_default();
+        self.maps.links.insert(&link_index, &mac)?;
         self.links.insert(link_index, Attachment { mode, link, is_current: true });
         Ok(())
     }
@@ -311,6 +316,17 @@ impl Attachment {
 /// The link that this is attached to; `None` when it is to none any more.
 fn attached_to(link: &Pinned) -> Option<u32> {
     sys::link_info(link.fd()).ok().map(|info| info.link_index).filter(|index| *index != 0)
+}
+
+/// The MACs of all links that have one, as the map has them. The program answers with them.
+fn macs() -> BTreeMap<u32, u64> {
+    let mac = |address: nix::ifaddrs::InterfaceAddress| {
+        let link = *address.address.as_ref()?.as_link_addr()?;
+        let [a, b, c, d, e, f] = link.addr()?;
+        Some((u32::try_from(link.ifindex()).ok()?, u64::from_ne_bytes([a, b, c, d, e, f, 0, 0])))
+    };
+    // Without the list nobody is answered until the next look.
+    nix::ifaddrs::getifaddrs().into_iter().flatten().filter_map(mac).collect()
 }
 
 /// The errors with a name of their own.

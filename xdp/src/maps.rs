@@ -33,7 +33,7 @@ pub(crate) struct Maps {
     pub(crate) endpoints: Set<EndpointKey, Endpoint>,
     pub(crate) prefixes: Trie<PrefixKey>,
     pub(crate) nats: Set<NatKey, FlowKey>,
-    pub(crate) links: Set<u32, u32>,
+    pub(crate) links: Set<u32, u64>,
     pub(crate) flows: Set<FlowKey, Flow>,
     pub(crate) cpus: Table<CpuState>,
     pub(crate) traffic: Table<Traffic>,

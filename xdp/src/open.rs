@@ -173,6 +173,7 @@ fn fits(pin_dir: &Path, name: &str) -> bool {
         names::CACHE_V4 => size_of::<CacheEntryV4>(),
         names::CACHE_V6 => size_of::<CacheEntryV6>(),
         names::CPUS => size_of::<CpuState>(),
+        names::LINKS => size_of::<u64>(),
         names::TRAFFIC | names::RETIRED => size_of::<Traffic>(),
         _ => 0,
     };

@@ -29,7 +29,7 @@ macro_rules! plain {
     };
 }
 plain!(Address, CpuState, Traffic, Filter, Flow, FlowKey, NextHop, Backend, Control);
-plain!(Endpoint, EndpointKey, MaglevTable, Service, ServiceKey, u32);
+plain!(Endpoint, EndpointKey, MaglevTable, Service, ServiceKey, u32, u64);
 plain!(NatKey, PrefixKey);
 
 /// What aya's maps take.

@@ -1,7 +1,7 @@
 //! The daemon's state, and what each event does to it.
 
 use super::events::Event;
-use super::links::Attachments;
+use super::links::{self, Attachments};
 use super::logging::notify;
 use super::outside::Outside;
 use super::pace::Pace;
@@ -239,7 +239,9 @@ impl Appliance {
         self.follow_access();
         let now = Instant::now();
         self.recover(now).await;
-        if self.attachments.retry_at().is_some_and(|at| now >= at) {
+        // One question for each link: somebody may have detached it. Not behind a sweep, which takes its time.
+        let is_due = self.attachments.retry_at().is_some_and(|at| now >= at);
+        if is_due || self.sweep.is_none() {
             self.sync_links().await;
         }
         if now >= self.looked_at + RESYNC {
@@ -296,6 +298,7 @@ impl Appliance {
         let patterns = &self.config.data_plane.interfaces;
         let mut troubles = self.reconciler.problems();
         troubles.extend(self.attachments.problems(patterns, &self.links));
+        troubles.extend(links::meddling(&self.data_plane, &self.links));
         let own = [&self.reload_problem, &self.data_plane_problem];
         troubles.extend(own.into_iter().flatten().cloned());
         troubles.extend(self.access_problems());

@@ -6,7 +6,7 @@ use crate::ports::DataPlane;
 use crate::reconcile::pause;
 use sluice_api::XdpMode;
 use sluice_netlink::Link;
-use sluice_xdp::AttachMode;
+use sluice_xdp::{AttachMode, Finding};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
@@ -15,6 +15,12 @@ use std::time::Instant;
 pub(super) struct Attachments {
     attached: BTreeMap<u32, Attached>,
     failures: BTreeMap<u32, Failure>,
+    /// Links that carried the program since they are there: packets are expected on them.
+    proven: BTreeSet<u32>,
+    /// Links that carry packets to us without the program: nothing is announced.
+    bare: Vec<String>,
+    /// The link that all are attached behind their drivers for, and why.
+    fallback: Option<(u32, String)>,
 }
 
 struct Attached {
@@ -79,7 +85,24 @@ impl Attachments {
                 Err(error) => self.failed(index, &link.name, format!("{error:#}"), now),
             }
         }
-        changed
+        self.require(patterns, links, data_plane) || changed
+    }
+
+    /// Tells the data plane which links must have the program before anything is announced: those that are up and are
+    /// named, or had it before. One that only a wildcard matches and that never had it may be anything. True when
+    /// these are others than before.
+    fn require(
+        &mut self,
+        patterns: &Patterns,
+        links: &BTreeMap<u32, Link>,
+        data_plane: &DataPlane,
+    ) -> bool {
+        self.proven.extend(self.attached.keys());
+        self.proven.retain(|index| links.contains_key(index));
+        let required = required(patterns, links, &self.proven);
+        let bare = required.iter().filter(|index| !self.attached.contains_key(index));
+        self.bare = bare.filter_map(|index| Some(links.get(index)?.name.clone())).collect();
+        data_plane.require(required)
     }
 
     async fn detach(
@@ -95,12 +118,17 @@ impl Attachments {
                 return false;
             }
         };
-        // What the kernel lost with its link is attached anew when the link is back.
+        self.fallback = kernel.fallback;
+        // What the kernel lost, with its link or to somebody else, is attached again.
         let before = self.attached.len();
-        self.attached.retain(|index, _| kernel.contains_key(index) && links.contains_key(index));
+        self.attached.retain(|index, attached| {
+            let mode = kernel.modes.get(index).filter(|_| links.contains_key(index));
+            attached.mode = *mode.unwrap_or(&attached.mode);
+            mode.is_some()
+        });
         let mut changed = self.attached.len() != before;
         let unwanted: BTreeSet<u32> =
-            kernel.keys().copied().filter(|index| !selected.contains_key(index)).collect();
+            kernel.modes.keys().copied().filter(|index| !selected.contains_key(index)).collect();
         for index in unwanted {
             let name = links.get(&index).map_or("(gone)", |link| link.name.as_str());
             match data_plane.detach(index).await {
@@ -131,6 +159,19 @@ impl Attachments {
         let failed = self.failures.values();
         let mut problems: Vec<String> =
             failed.map(|f| format!("cannot attach to link {}: {}", f.link, f.error)).collect();
+        problems.extend(self.bare.iter().map(|link| {
+            format!(
+                "link {link} is up without the program: nothing is announced until it is attached"
+            )
+        }));
+        problems.extend(self.fallback.as_ref().map(|(index, why)| {
+            format!(
+                "all links are attached in generic mode, which is slower: the driver of link {} does not take the \
+                 program ({why}); leave that link out of data-plane.interfaces, or write data-plane.attach = \
+                 \"generic\" if this is as it should be",
+                name_of(*index, links)
+            )
+        }));
         let missing = missing(patterns, links);
         if !missing.is_empty() {
             problems.push(missing_words(&missing, links));
@@ -172,6 +213,40 @@ impl Attachments {
     }
 }
 
+/// Links that nothing may be announced without.
+fn required(
+    patterns: &Patterns,
+    links: &BTreeMap<u32, Link>,
+    proven: &BTreeSet<u32>,
+) -> BTreeSet<u32> {
+    let is_named = |link: &Link| patterns.exact().any(|name| name == link.name);
+    let selected = links.iter().filter(|(_, link)| link.up && patterns.selects(&link.name));
+    let required = selected.filter(|(index, link)| is_named(link) || proven.contains(index));
+    required.map(|(index, _)| *index).collect()
+}
+
+/// What others did to the data plane and what could not be repaired, one sentence each.
+pub(super) fn meddling(data_plane: &DataPlane, links: &BTreeMap<u32, Link>) -> Vec<String> {
+    let seen = data_plane.seen();
+    let found = seen.found().map(|finding| {
+        let what = match finding {
+            Finding::Detached(index) => {
+                format!("the program had been detached from link {}", name_of(*index, links))
+            }
+            Finding::ProgramReplaced(index) => {
+                format!("another program had taken our place on link {}", name_of(*index, links))
+            }
+            other => other.to_string(),
+        };
+        format!("somebody else changes the data plane: {what}; repaired within the last 5 minutes")
+    });
+    seen.failures().iter().cloned().chain(found).collect()
+}
+
+fn name_of(index: u32, links: &BTreeMap<u32, Link>) -> String {
+    links.get(&index).map_or_else(|| format!("number {index}"), |link| link.name.clone())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -202,5 +277,17 @@ mod tests {
         let shown = Attachments::default().shown(&patterns, &links);
         let shown: Vec<_> = shown.iter().map(|link| (link.name.as_str(), link.xdp)).collect();
         assert_eq!(shown, [("eth0", XdpMode::Detached)]);
+    }
+
+    #[test]
+    fn links_that_are_up_and_named_or_proven_are_required() {
+        let mut patterns = Patterns::default();
+        for pattern in ["eth0", "down0", "vlan*"] {
+            patterns.add(pattern).unwrap();
+        }
+        let mut links = links(&["eth0", "down0", "vlan7", "vlan8", "other"]);
+        links.get_mut(&2).unwrap().up = false;
+        let proven = BTreeSet::from([2, 4, 5]);
+        assert_eq!(required(&patterns, &links, &proven), BTreeSet::from([1, 4]));
     }
 }

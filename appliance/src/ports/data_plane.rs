@@ -7,7 +7,8 @@ use anyhow::Context as _;
 use sluice_model::{Frontend, Program};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 type Job = Box<dyn FnOnce(&mut sluice_xdp::DataPlane) + Send>;
@@ -18,11 +19,33 @@ enum Order {
     Remove(oneshot::Sender<anyhow::Result<()>>),
 }
 
+/// What somebody else did is shown this long after it was repaired: longer than whoever watches the status looks away.
+const FOUND_SHOWN: Duration = Duration::from_mins(5);
+
+/// Which links carry the program.
+pub(crate) struct Attached {
+    pub(crate) modes: BTreeMap<u32, sluice_xdp::AttachMode>,
+    /// The link whose driver does not take the program, and why, when all are attached behind their drivers for it.
+    pub(crate) fallback: Option<(u32, String)>,
+}
+
+/// What the last looks at the kernel have shown besides contents.
+#[derive(Default)]
+pub(crate) struct Seen {
+    /// What somebody else did, when it was last found.
+    found: BTreeMap<sluice_xdp::Finding, Instant>,
+    /// What could not be set right.
+    failures: Vec<String>,
+    /// Links that nothing may be announced without.
+    required: BTreeSet<u32>,
+}
+
 /// Handle to the thread. When the last one is dropped the thread ends and leaves everything pinned and running.
 #[derive(Clone)]
 pub(crate) struct DataPlane {
     orders: mpsc::Sender<Order>,
     adopted: bool,
+    seen: Arc<Mutex<Seen>>,
 }
 
 // === impl DataPlane ===
@@ -43,7 +66,7 @@ impl DataPlane {
         };
         std::thread::Builder::new().name("data-plane".to_owned()).spawn(run)?;
         let adopted = outcome.await.context(GONE)?.context("cannot load the data plane")?;
-        Ok(DataPlane { orders, adopted })
+        Ok(DataPlane { orders, adopted, seen: Arc::default() })
     }
 
     /// True when a running data plane was taken over.
@@ -70,8 +93,26 @@ impl DataPlane {
         Ok(self.call(move |data_plane| data_plane.detach(link)).await??)
     }
 
-    pub(crate) async fn attached(&self) -> anyhow::Result<BTreeMap<u32, sluice_xdp::AttachMode>> {
-        self.call(|data_plane| data_plane.attached()).await
+    /// As the kernel says.
+    pub(crate) async fn attached(&self) -> anyhow::Result<Attached> {
+        self.call(|data_plane| Attached {
+            modes: data_plane.attached(),
+            fallback: data_plane.fallback().map(|(link, why)| (link, why.to_owned())),
+        })
+        .await
+    }
+
+    /// From now on nothing is announced while one of these links has no program. True when they were others before.
+    pub(crate) fn require(&self, links: BTreeSet<u32>) -> bool {
+        let mut seen = self.seen();
+        let is_new = seen.required != links;
+        seen.required = links;
+        is_new
+    }
+
+    /// What was found lately, and what could not be set right.
+    pub(crate) fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) async fn set_next_hops(
@@ -116,14 +157,43 @@ fn work(mut data_plane: sluice_xdp::DataPlane, inbox: &mpsc::Receiver<Order>) {
     }
 }
 
+// === impl Seen ===
+
+impl Seen {
+    /// Whether every link that is required is attached, and one at all.
+    fn take(
+        &mut self,
+        inspection: sluice_xdp::Inspection,
+        attached: &BTreeMap<u32, sluice_xdp::AttachMode>,
+        now: Instant,
+    ) -> bool {
+        self.found.extend(inspection.found.into_iter().map(|finding| (finding, now)));
+        self.found.retain(|_, found_at| now.duration_since(*found_at) < FOUND_SHOWN);
+        self.failures = inspection.failures;
+        !attached.is_empty() && self.required.iter().all(|link| attached.contains_key(link))
+    }
+
+    /// What somebody else did lately.
+    pub(crate) fn found(&self) -> impl Iterator<Item = &sluice_xdp::Finding> {
+        self.found.keys()
+    }
+
+    /// What could not be set right.
+    pub(crate) fn failures(&self) -> &[String] {
+        &self.failures
+    }
+}
+
 impl DataPlanePort for DataPlane {
     async fn read(&self) -> anyhow::Result<crate::reconcile::DataPlaneState> {
-        let (programs, vips, attached) = self
+        let (inspection, programs, vips, attached) = self
             .call(|data_plane| {
-                let attached = !data_plane.attached().is_empty();
-                (data_plane.programs(), data_plane.vips(), attached)
+                // First: it repairs what is read afterwards.
+                let inspection = data_plane.inspect();
+                (inspection, data_plane.programs(), data_plane.vips(), data_plane.attached())
             })
             .await?;
+        let attached = self.seen().take(inspection, &attached, Instant::now());
         let programs =
             programs?.into_iter().map(|(f, p)| (frontend_from_xdp(f), program_from_xdp(p)));
         Ok((programs.collect(), BTreeSet::from_iter(vips?), attached))

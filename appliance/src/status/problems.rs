@@ -17,7 +17,8 @@ impl View<'_> {
         let mut problems: Vec<String> = recovery.chain(merged.unkept.clone()).collect();
         problems.extend(self.troubles.iter().cloned());
         if !self.observed.attached {
-            problems.push("the data plane is attached to no link: nothing is announced".to_owned());
+            let words = "the data plane is not attached where it must be: nothing is announced";
+            problems.push(words.to_owned());
         }
         problems.extend(self.merged.clashes.iter().map(ToString::to_string));
         let unmade = self.merged.bridges.iter().flat_map(|(source, bridge)| {

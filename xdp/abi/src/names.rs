@@ -6,8 +6,10 @@ pub const PROGRAM: &str = "sluice";
 pub const TRANSLATOR: &str = "translator";
 /// The one it hands packets of SCTP over to.
 pub const ASSOCIATIONS: &str = "associations";
+/// The one it hands questions for MACs over to.
+pub const NEIGHBOURS: &str = "neighbours";
 /// All of them.
-pub const PROGRAMS: [&str; 3] = [PROGRAM, TRANSLATOR, ASSOCIATIONS];
+pub const PROGRAMS: [&str; 4] = [PROGRAM, TRANSLATOR, ASSOCIATIONS, NEIGHBOURS];
 
 /// [`Control`](crate::program::Control), one entry.
 pub const CONTROL: &str = "CONTROL";
@@ -33,7 +35,7 @@ pub const PREFIXES: &str = "PREFIXES";
 pub const AFFINITIES: &str = "AFFINITIES";
 /// [`NatKey`](crate::nat::NatKey) → [`FlowKey`](crate::flow::FlowKey).
 pub const NATS: &str = "NATS";
-/// Attached links: interface index → `u32`, unused.
+/// Attached links: interface index → `u64`, the link's MAC in its first six octets; 0 without one.
 pub const LINKS: &str = "LINKS";
 /// [`FlowKey`](crate::flow::FlowKey) → [`Flow`](crate::flow::Flow).
 pub const FLOWS: &str = "FLOWS";
@@ -47,13 +49,15 @@ pub const CPUS: &str = "CPUS";
 pub const TRAFFIC: &str = "TRAFFIC";
 /// Service identifier → [`Traffic`](crate::counter::Traffic) of backends it no longer has; user space's own.
 pub const RETIRED: &str = "RETIRED";
-/// Programs to hand packets over to, by [`TRANSLATOR_PLACE`] and [`ASSOCIATIONS_PLACE`].
+/// Programs to hand packets over to, by [`TRANSLATOR_PLACE`], [`ASSOCIATIONS_PLACE`] and [`NEIGHBOURS_PLACE`].
 pub const SUCCESSORS: &str = "SUCCESSORS";
 
 /// Where [`TRANSLATOR`] is in [`SUCCESSORS`].
 pub const TRANSLATOR_PLACE: u32 = 0;
 /// Where [`ASSOCIATIONS`] is.
 pub const ASSOCIATIONS_PLACE: u32 = 1;
+/// Where [`NEIGHBOURS`] is.
+pub const NEIGHBOURS_PLACE: u32 = 2;
 
 /// Every map, in no order.
 pub const MAPS: [&str; 20] = [

@@ -19,6 +19,8 @@ pub enum Runs {
     Associations,
     /// `translate`, for any protocol.
     Translator,
+    /// `neighbours`, for ARP and neighbour discovery.
+    Neighbours,
 }
 
 /// One run of a program.

@@ -5,7 +5,8 @@
 //! be refused (`lists`), bound to its last backend (`affinity`) or given another source (`nat`); or it finds its flow from
 //! the backend's side (`reply`). Between an IPv6 VIP and an IPv4 backend the packet is handed over to a second program (`nat64`,
 //! `translate`), and one of SCTP to a third (`associations`). For an owned VIP the kernel's stack never answers: what is
-//! not balanced is refused, answered or dropped here (`reject`, `unreachable`, `echo`). Everything else is the kernel's.
+//! not balanced is refused, answered or dropped here (`reject`, `unreachable`, `echo`), and a fourth program tells who asks
+//! for the VIP's MAC (`neighbours`). Everything else is the kernel's.
 //!
 //! Everything is inlined: a call costs as much as three map lookups.
 #![no_std]
@@ -30,6 +31,7 @@ mod maps;
 mod memory;
 mod nat;
 mod nat64;
+mod neighbours;
 mod packet;
 mod reject;
 mod reply;
@@ -64,8 +66,10 @@ pub fn sluice(context: XdpContext) -> u32 {
 fn run(cpu: &Cpu) -> u32 {
     let (data, end) = (cpu.context.data(), cpu.context.data_end());
     let Some(packet) = parse(cpu, data, end) else {
+        neighbours::hand_over_arp(cpu, data, end);
         return cpu.pass((end - data) as u64);
     };
+    neighbours::hand_over_solicitation(cpu, &packet);
     if packet.kind == Kind::Association {
         return successors::hand_over(cpu, successors::ASSOCIATIONS);
     }
@@ -123,6 +127,13 @@ pub fn translator(context: XdpContext) -> u32 {
         Some(cpu) => translate::run(&cpu),
         None => XDP_DROP,
     }
+}
+
+/// Where [`sluice`] hands questions for MACs over to.
+#[xdp]
+#[inline(always)]
+pub fn neighbours(context: XdpContext) -> u32 {
+    neighbours::run(&context)
 }
 
 /// Whether the destination may be a VIP, and the source a backend.

@@ -59,7 +59,7 @@ pub static AFFINITIES: LruHashMap<AffinityKey, Affinity, { MAX_AFFINITIES as usi
 #[btf_map]
 pub static NATS: HashMap<NatKey, FlowKey, { MAX_NAT_FLOWS as usize }, NO_PREALLOC> = HashMap::new();
 #[btf_map]
-pub static LINKS: HashMap<u32, u32, { MAX_LINKS as usize }, NO_PREALLOC> = HashMap::new();
+pub static LINKS: HashMap<u32, u64, { MAX_LINKS as usize }, NO_PREALLOC> = HashMap::new();
 #[btf_map]
 pub static FLOWS: LruHashMap<FlowKey, Flow, { DEFAULT_MAX_FLOWS as usize }> = LruHashMap::new();
 #[btf_map]
@@ -73,4 +73,4 @@ pub static TRAFFIC: Array<Traffic, { MAX_BACKENDS as usize }, ALIGNED> = Array::
 #[btf_map]
 pub static RETIRED: Array<Traffic, { MAX_SERVICES as usize }> = Array::new();
 #[btf_map]
-pub static SUCCESSORS: ProgramArray<2> = ProgramArray::new();
+pub static SUCCESSORS: ProgramArray<3> = ProgramArray::new();

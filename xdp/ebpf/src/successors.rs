@@ -2,17 +2,24 @@
 
 use sluice_xdp_abi::drop_reason::DropReason;
 pub use sluice_xdp_abi::names::{
-    ASSOCIATIONS_PLACE as ASSOCIATIONS, TRANSLATOR_PLACE as TRANSLATOR,
+    ASSOCIATIONS_PLACE as ASSOCIATIONS, NEIGHBOURS_PLACE as NEIGHBOURS,
+    TRANSLATOR_PLACE as TRANSLATOR,
 };
 
 use crate::cpu::Cpu;
 use crate::maps::SUCCESSORS;
 
+/// Ends this program's run with that of another one; comes back only without it.
+#[inline(always)]
+pub fn try_hand_over(cpu: &Cpu, to: u32) {
+    // SAFETY: what this run has open is memory of maps; nothing needs to be dropped.
+    unsafe { SUCCESSORS.tail_call(cpu.context, to) };
+}
+
 /// Ends this program's run with that of another one.
 #[inline(always)]
 pub fn hand_over(cpu: &Cpu, to: u32) -> u32 {
-    // SAFETY: what this run has open is memory of maps; nothing needs to be dropped.
-    unsafe { SUCCESSORS.tail_call(cpu.context, to) };
+    try_hand_over(cpu, to);
     // Only without the other program, which the loader sees to.
     cpu.drop(DropReason::Untranslatable)
 }

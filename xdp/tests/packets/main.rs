@@ -24,6 +24,7 @@ mod malformed;
 mod meddling;
 mod nat64;
 mod nat64_sizes;
+mod neighbours;
 mod random;
 mod refuse;
 mod return_path;

@@ -196,7 +196,7 @@ fn maps_that_others_change_are_set_right() {
 
     empty::<{ size_of::<ServiceKey>() }, { size_of::<Service>() }>(open(names::SERVICES));
     empty::<{ size_of::<Address>() }, 4>(open(names::VIPS));
-    empty::<4, 4>(open(names::LINKS));
+    empty::<4, 8>(open(names::LINKS));
     empty::<{ size_of::<EndpointKey>() }, { size_of::<Endpoint>() }>(open(names::ENDPOINTS));
     for name in [names::BACKENDS, names::NEXT_HOPS, names::FRONTENDS, names::TABLES, names::FILTER]
     {
