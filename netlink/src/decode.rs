@@ -217,10 +217,11 @@ pub(crate) fn route_prefix(message: &RouteMessage) -> Option<IpNet> {
     IpNet::new(destination.unwrap_or(unspecified), length).ok()
 }
 
-/// A route to an address of `lo` itself, as every VIP brings one: it leads nowhere else.
+/// A route to an address of `lo` itself, as every VIP brings one, or the blackhole of a VIP: it leads nowhere else.
 pub(crate) fn is_loopback_route(message: &RouteMessage) -> bool {
-    message.header.kind == RouteType::Local
-        && message.attributes.contains(&RouteAttribute::Oif(ours::LOOPBACK_INDEX))
+    ours::is_our_blackhole(message)
+        || message.header.kind == RouteType::Local
+            && message.attributes.contains(&RouteAttribute::Oif(ours::LOOPBACK_INDEX))
 }
 
 fn mac(bytes: &[u8]) -> Option<Mac> {

@@ -21,6 +21,7 @@ mod error;
 mod handle;
 mod kernel;
 mod ours;
+mod silence;
 mod socket;
 mod surroundings;
 mod tables;

@@ -4,16 +4,31 @@
 //! (`IFA_PROTO`) is [`ADDRESS_PROTOCOL`]. The kernel keeps the mark since Linux 5.18; `ip address show
 //! dev lo proto 83` shows it (iproute2 6.3). There is no fallback for older kernels: an IPv4 label could
 //! carry a mark, but IPv6 addresses have none, and half an ownership rule is worse than a clear error.
+//!
+//! Routes and rules are ours when their protocol is the same number and their table is [`TABLE`].
 
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::{
     AddressAttribute, AddressFlags, AddressMessage, AddressProtocol, AddressScope, CacheInfo,
 };
+use rtnetlink::packet_route::route::{
+    RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
+use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage};
 use std::net::IpAddr;
 
 /// Value of `IFA_PROTO` on our addresses: ASCII `S`. The kernel itself uses 1 to 3; routing daemons
 /// that mark addresses use their route protocol number, of which none is 83.
 pub const ADDRESS_PROTOCOL: u8 = b'S';
+
+/// Our routing table, with a blackhole for each VIP; `ip route show table 83`.
+pub(crate) const TABLE: u8 = b'S';
+
+/// Preference of the rule that has it looked up: behind the kernel's for local addresses (0), before those of others.
+const RULE_PRIORITY: u32 = 83;
+
+/// The protocol of our routes and rules.
+const ROUTE_PROTOCOL: RouteProtocol = RouteProtocol::Other(b'S');
 
 /// Index of `lo`: the kernel registers it first in every namespace and relies on it
 /// (`LOOPBACK_IFINDEX` in include/net/flow.h).
@@ -69,6 +84,60 @@ pub(crate) fn vip_message(vip: IpAddr) -> AddressMessage {
         }
     }
     message.attributes.push(AddressAttribute::Protocol(AddressProtocol::from(ADDRESS_PROTOCOL)));
+    message
+}
+
+/// What has our table looked up for packets that arrive: `not iif lo lookup 83`. `lo` stands for this host's own.
+pub(crate) fn rule_message(family: AddressFamily) -> RuleMessage {
+    let mut message = RuleMessage::default();
+    message.header.family = family;
+    message.header.table = TABLE;
+    message.header.action = RuleAction::ToTable;
+    message.header.flags = RuleFlags::Invert;
+    message.attributes.push(RuleAttribute::Iifname("lo".to_owned()));
+    message.attributes.push(RuleAttribute::Priority(RULE_PRIORITY));
+    message.attributes.push(RuleAttribute::Protocol(ROUTE_PROTOCOL));
+    message
+}
+
+pub(crate) fn is_our_rule(message: &RuleMessage) -> bool {
+    message.header.table == TABLE
+        && message.attributes.contains(&RuleAttribute::Protocol(ROUTE_PROTOCOL))
+        && message.attributes.contains(&RuleAttribute::Priority(RULE_PRIORITY))
+}
+
+/// What swallows packets that arrive for a VIP on a link without the program.
+pub(crate) fn blackhole_message(vip: IpAddr) -> RouteMessage {
+    let mut message = route_to(vip);
+    message.header.table = TABLE;
+    message.header.protocol = ROUTE_PROTOCOL;
+    message.header.kind = RouteType::BlackHole;
+    message
+}
+
+pub(crate) fn is_our_blackhole(message: &RouteMessage) -> bool {
+    message.header.table == TABLE && message.header.protocol == ROUTE_PROTOCOL
+}
+
+/// Names the route by which the kernel takes a VIP for its own.
+pub(crate) fn local_message(vip: IpAddr) -> RouteMessage {
+    let mut message = route_to(vip);
+    message.header.table = crate::silence::LOCAL_TABLE;
+    message.header.kind = RouteType::Local;
+    message.header.protocol = RouteProtocol::Unspec;
+    // Any scope, in a removal.
+    message.header.scope = RouteScope::NoWhere;
+    message.attributes.push(RouteAttribute::Oif(LOOPBACK_INDEX));
+    message
+}
+
+fn route_to(vip: IpAddr) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    (message.header.address_family, message.header.destination_prefix_length) = match vip {
+        IpAddr::V4(_) => (AddressFamily::Inet, 32),
+        IpAddr::V6(_) => (AddressFamily::Inet6, 128),
+    };
+    message.attributes.push(RouteAttribute::Destination(vip.into()));
     message
 }
 

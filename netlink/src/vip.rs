@@ -1,11 +1,12 @@
 //! VIPs on `lo`: added with our mark, adopted when they have it, refused when someone else has the
-//! address.
+//! address. They say what is ours; the kernel's stack does not answer for them (`silence`).
 
 use crate::address_table::AddressTable;
 use crate::decode::Addr;
 use crate::error::{AddVipError, RemoveVipError, RequestError, VipsError};
 use crate::kernel;
 use crate::ours::{LOOPBACK_INDEX, vip_message};
+use crate::silence;
 use crate::socket::Requests;
 use crate::types::{Addresses, Link};
 use nix::errno::Errno;
@@ -46,10 +47,12 @@ impl Vips {
     pub(crate) async fn read(&self) -> Result<Addresses, VipsError> {
         let addrs = kernel::addrs(&self.requests).await.map_err(VipsError::Read)?;
         let (ours, others): (Vec<&Addr>, Vec<&Addr>) = addrs.iter().partition(|addr| addr.ours);
-        Ok(Addresses {
-            vips: ours.into_iter().map(|addr| addr.net.addr()).collect(),
-            others: others.into_iter().map(|addr| (addr.net, addr.link_index)).collect(),
-        })
+        let mut vips: BTreeSet<IpAddr> = ours.into_iter().map(|addr| addr.net.addr()).collect();
+        let loud = silence::converge(&self.requests, &vips).await.map_err(VipsError::Read)?;
+        // Not as it should be, so it is to be added again, which says why it fails.
+        vips.retain(|vip| !loud.contains_key(vip));
+        let others = others.into_iter().map(|addr| (addr.net, addr.link_index)).collect();
+        Ok(Addresses { vips, others })
     }
 
     /// Returns the failures.
@@ -88,6 +91,11 @@ impl Vips {
         let suspect = self.in_followed(&present, |table, vip| !table.is_ours(vip));
         self.refuse_foreign(&suspect, &mut present, &mut failures).await;
         self.check_mark(&added, &mut failures).await;
+        let mut ours: BTreeSet<IpAddr> = added.union(&present).copied().collect();
+        ours.retain(|vip| !failures.contains_key(vip));
+        for (vip, source) in silence::silence(&self.requests, &ours).await {
+            failures.insert(vip, AddVipError::Request { vip, source });
+        }
         failures
     }
 
@@ -114,6 +122,10 @@ impl Vips {
                     }
                 }
             }
+        }
+        if let Err(error) = silence::release(&self.requests, ours.iter().copied()).await {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "blackholes of VIPs stay until the next look");
         }
         for (vip, answer) in self.delete(ours).await {
             match answer {

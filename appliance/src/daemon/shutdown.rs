@@ -46,6 +46,10 @@ pub(super) async fn tear_down(appliance: &mut Appliance) {
     let reconciler = &mut appliance.reconciler;
     let (health, reserved) = (Health::default(), Reserved::default());
     reconciler.pass(&nothing, &health, &reserved, Look::World, Instant::now()).await;
+    // Without VIPs no rule of ours is needed.
+    if let Err(error) = appliance.netlink.vips().await {
+        tracing::error!("cannot see whether VIPs are left: {error:#}");
+    }
     for problem in appliance.reconciler.problems() {
         tracing::error!("left behind: {problem}");
     }

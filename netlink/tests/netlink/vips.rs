@@ -9,13 +9,11 @@ use std::time::Instant;
 const VIPS: [&str; 2] = ["203.0.113.10", "2001:db8:113::10"];
 
 #[test]
-fn added_vips_carry_our_mark_and_are_usable_at_once() {
+fn added_vips_carry_our_mark() {
     in_namespace(|| async {
         let netlink = Netlink::start().await.unwrap();
         for vip in VIPS {
             netlink.add_vip(address(vip)).await.unwrap();
-            // Binding fails on an address that is still tentative.
-            std::net::UdpSocket::bind((address(vip), 0)).unwrap();
         }
         assert_eq!(netlink.vips().await.unwrap(), addresses(&VIPS));
 
@@ -174,5 +172,56 @@ fn thousands_of_vips() {
         }
         println!("remove them one by one: {:?}", start.elapsed());
         assert_eq!(netlink.vips().await.unwrap(), BTreeSet::new());
+    });
+}
+
+/// What the kernel does with a packet from a neighbour; its error when it takes none.
+fn arriving(vip: &str, from: &str) -> Result<String, String> {
+    let arguments = format!("route get {vip} from {from} iif eth0");
+    let output = std::process::Command::new("ip").args(arguments.split(' ')).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+}
+
+/// The stack does not take what arrives for a VIP, and what this host sends to one goes to the router.
+#[test]
+fn the_kernels_stack_is_silent_for_vips() {
+    in_namespace(|| async {
+        add_link("eth0");
+        ip("address add 10.0.0.2/24 dev eth0");
+        ip("address add 2001:db8::2/64 dev eth0 nodad");
+        ip("route add default via 10.0.0.1");
+        ip("-6 route add default via 2001:db8::1");
+        let [rules, routes] = ["rule", "-6 rule"].map(|what| ip(what)).into();
+        let netlink = Netlink::start().await.unwrap();
+        assert!(netlink.add_vips(&addresses(&VIPS)).await.is_empty());
+        let rows = [(VIPS[0], "10.0.0.9", "10.0.0.1"), (VIPS[1], "2001:db8::9", "2001:db8::1")];
+        let is_silent = || {
+            for (vip, neighbour, router) in rows {
+                let arriving = arriving(vip, neighbour);
+                assert!(arriving.is_err(), "{vip} is taken: {arriving:?}");
+                let own = ip(&format!("route get {vip}"));
+                assert!(own.contains(&format!("via {router} dev eth0")), "{own}");
+            }
+        };
+        is_silent();
+
+        // What the kernel and others bring back is gone after the next look.
+        ip("link set lo down");
+        ip("link set lo up");
+        ip("-6 address add 2001:db8:113::99/128 dev lo");
+        assert!(arriving(VIPS[0], "10.0.0.9").is_ok(), "the kernel brings the route back");
+        ip("route flush table 83");
+        ip("rule del pref 83");
+        let missing = netlink.vips().await.unwrap();
+        assert!(netlink.add_vips(&addresses(&VIPS)).await.is_empty(), "{missing:?}");
+        is_silent();
+        assert!(arriving("2001:db8:113::99", "2001:db8::9").is_ok(), "foreign addresses stay");
+        assert_eq!(netlink.vips().await.unwrap(), addresses(&VIPS));
+
+        assert!(netlink.remove_vips(&addresses(&VIPS)).await.is_empty());
+        assert_eq!(netlink.vips().await.unwrap(), BTreeSet::new());
+        assert_eq!([ip("rule"), ip("-6 rule")], [rules, routes], "nothing of ours stays");
+        assert_eq!(ip("route show table 83") + &ip("-6 route show table 83"), "");
     });
 }
