@@ -22,40 +22,73 @@ use rtnetlink::packet_route::rule::RuleMessage;
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage as M};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::time::Duration;
 
-/// Makes the stack silent for these VIPs, whose addresses are on `lo`. Returns the failures.
-pub(crate) async fn silence(
-    requests: &Requests,
-    vips: &BTreeSet<IpAddr>,
-) -> BTreeMap<IpAddr, RequestError> {
-    let families = vips.iter().map(|vip| family(*vip)).collect::<Vec<_>>();
+/// The kernel's queue runs within a millisecond on a machine that has nothing else to do; half a second in all is left
+/// for one that has. What comes later still is found by the next look.
+const LATE_TRIES: u32 = 9;
+const LATE_PAUSE_MIN: Duration = Duration::from_millis(1);
+
+/// What came of it.
+#[derive(Default)]
+pub(crate) struct Silenced {
+    /// VIPs for which it cannot be had.
+    pub(crate) failures: BTreeMap<IpAddr, RequestError>,
+    /// VIPs that had no `local` route: it was removed before, or the kernel has yet to bring it.
+    pub(crate) without_route: BTreeSet<IpAddr>,
+}
+
+/// Makes the stack silent for these VIPs, whose addresses are on `lo`.
+pub(crate) async fn silence(requests: &Requests, vips: &BTreeSet<IpAddr>) -> Silenced {
     let rules = [AddressFamily::Inet, AddressFamily::Inet6].into_iter();
-    let rules = rules
-        .filter(|family| families.contains(family))
-        .map(|family| (M::NewRule(rule_message(family)), NLM_F_CREATE | NLM_F_EXCL));
-    let rules: Vec<_> = rules.collect();
-    let first_route = rules.len();
+    let rules = rules.filter(|family| vips.iter().any(|vip| self::family(*vip) == *family));
+    let rules: Vec<_> =
+        rules.map(|family| (M::NewRule(rule_message(family)), NLM_F_CREATE | NLM_F_EXCL)).collect();
+    let routes_from = rules.len();
     let routes = vips.iter().flat_map(|vip| {
         [
             (M::NewRoute(blackhole_message(*vip)), NLM_F_CREATE | NLM_F_REPLACE),
             (M::DelRoute(local_message(*vip)), 0),
         ]
     });
-    let answers = match requests.batch(rules.into_iter().chain(routes).collect()).await {
-        Ok(answers) => answers,
-        Err(error) => return vips.iter().map(|vip| (*vip, error)).collect(),
+    let mut silenced = Silenced::default();
+    let mut answers = match requests.batch(rules.into_iter().chain(routes).collect()).await {
+        Ok(answers) => answers.into_iter().map(Result::err).collect::<Vec<_>>(),
+        Err(error) => {
+            silenced.failures = vips.iter().map(|vip| (*vip, error)).collect();
+            return silenced;
+        }
     };
-    let is_done = |errno: Errno| matches!(errno, Errno::EEXIST | Errno::ESRCH);
-    let refused: Vec<Option<Errno>> =
-        answers.into_iter().map(|answer| answer.err().filter(|errno| !is_done(*errno))).collect();
-    let (rules, routes) = refused.split_at(first_route.min(refused.len()));
-    let rule = rules.iter().flatten().next();
-    let each = vips.iter().zip(routes.chunks(2));
-    each.filter_map(|(vip, routes)| {
-        let errno = rule.or_else(|| routes.iter().flatten().next())?;
-        Some((*vip, RequestError::Refused(*errno)))
-    })
-    .collect()
+    let routes = answers.split_off(routes_from.min(answers.len()));
+    let no_rule = answers.into_iter().flatten().find(|errno| *errno != Errno::EEXIST);
+    for (vip, refused) in vips.iter().zip(routes.chunks(2)) {
+        let (hole, local) = (refused.first().copied().flatten(), refused.last().copied().flatten());
+        if local == Some(Errno::ESRCH) {
+            silenced.without_route.insert(*vip);
+        }
+        let errno = no_rule.or(hole).or(local.filter(|errno| *errno != Errno::ESRCH));
+        if let Some(errno) = errno {
+            silenced.failures.insert(*vip, RequestError::Refused(errno));
+        }
+    }
+    silenced
+}
+
+/// Removes the `local` routes of VIPs that were added a moment ago. For IPv6 the kernel brings them later, from a queue
+/// of work that also does duplicate address detection, even where that is off.
+pub(crate) async fn silence_late(requests: &Requests, added: impl Iterator<Item = IpAddr>) {
+    let mut waiting: Vec<IpAddr> = added.collect();
+    for doublings in 0..LATE_TRIES {
+        if waiting.is_empty() {
+            return;
+        }
+        tokio::time::sleep(LATE_PAUSE_MIN.saturating_mul(1 << doublings)).await;
+        let routes = waiting.iter().map(|vip| (M::DelRoute(local_message(*vip)), 0)).collect();
+        let Ok(answers) = requests.batch(routes).await else { continue };
+        let left = waiting.iter().zip(answers).filter(|(_, answer)| answer.is_err());
+        waiting = left.map(|(vip, _)| *vip).collect();
+    }
+    tracing::warn!(vips = ?waiting, "the kernel did not yet take these addresses for local; looked at again later");
 }
 
 /// Takes the blackholes of these VIPs away. What is gone already is fine.
@@ -108,7 +141,7 @@ pub(crate) async fn converge(
             "the kernel's stack would answer for VIPs; silenced again"
         );
     }
-    let failures = silence(requests, &loud).await;
+    let failures = silence(requests, &loud).await.failures;
     if !stray.is_empty() {
         release(requests, stray).await?;
     }

@@ -93,7 +93,10 @@ impl Vips {
         self.check_mark(&added, &mut failures).await;
         let mut ours: BTreeSet<IpAddr> = added.union(&present).copied().collect();
         ours.retain(|vip| !failures.contains_key(vip));
-        for (vip, source) in silence::silence(&self.requests, &ours).await {
+        let silenced = silence::silence(&self.requests, &ours).await;
+        let late = silenced.without_route.into_iter().filter(|vip| added.contains(vip));
+        silence::silence_late(&self.requests, late).await;
+        for (vip, source) in silenced.failures {
             failures.insert(vip, AddVipError::Request { vip, source });
         }
         failures
