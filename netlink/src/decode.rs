@@ -6,7 +6,7 @@ use crate::types::Link;
 use ipnet::IpNet;
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
-use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
 };
@@ -75,6 +75,7 @@ pub(crate) fn link(message: &LinkMessage) -> Option<Link> {
         mtu: 0,
         up: message.header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp),
         queues: u32::MAX,
+        is_pair: false,
         device: None,
     };
     let (mut bus, mut device) = (None, None);
@@ -85,6 +86,12 @@ pub(crate) fn link(message: &LinkMessage) -> Option<Link> {
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
             LinkAttribute::NumRxQueues(queues) | LinkAttribute::NumTxQueues(queues) => {
                 link.queues = link.queues.min(*queues);
+            }
+            LinkAttribute::LinkInfo(info) => {
+                let is_pair = |info: &LinkInfo| {
+                    matches!(info, LinkInfo::Kind(InfoKind::Veth | InfoKind::Netkit))
+                };
+                link.is_pair = info.iter().any(is_pair);
             }
             LinkAttribute::ParentDevBusName(name) => bus = Some(name),
             LinkAttribute::ParentDevName(name) => device = Some(name),
@@ -258,7 +265,9 @@ mod tests {
         let device = Device { bus: "virtio".to_owned(), name: "virtio0".to_owned() };
         assert_eq!(virtio.device, Some(device));
         let veth = nic(vec![LinkAttribute::NumTxQueues(1)]);
-        assert_eq!((veth.queues, veth.device), (1, None));
+        assert_eq!((veth.queues, veth.is_pair, veth.device), (1, false, None));
+        let kind = vec![LinkInfo::Kind(InfoKind::Veth)];
+        assert!(nic(vec![LinkAttribute::LinkInfo(kind)]).is_pair);
         assert_eq!(nic(Vec::new()).queues, 1);
     }
 }

@@ -17,6 +17,7 @@ fn links(up: bool) -> BTreeMap<u32, Link> {
         mtu: 1500,
         up,
         queues: 1,
+        is_pair: false,
         device: None,
     };
     BTreeMap::from([(2, link)])

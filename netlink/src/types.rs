@@ -20,6 +20,8 @@ pub struct Link {
     pub up: bool,
     /// Queues that the driver has made room for, received or sent, whichever are fewer: what `ethtool -l` calls the maximum.
     pub queues: u32,
+    /// One end of a pair: its frames come straight from a sender on this host, as that one has left them.
+    pub is_pair: bool,
     /// The device behind it.
     pub device: Option<Device>,
 }

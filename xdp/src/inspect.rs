@@ -21,6 +21,9 @@ use crate::{DataPlane, pins, successors};
 /// take a few milliseconds. 2,000 services have their turn within ten minutes.
 const TABLES_PER_INSPECTION: usize = 32;
 
+/// Sets a map right; true when it was not.
+type Check = fn(&mut DataPlane) -> Result<bool, MapFailure>;
+
 // === impl DataPlane ===
 
 impl DataPlane {
@@ -37,7 +40,7 @@ impl DataPlane {
                 chain(&error)
             )),
         }
-        let checks: [(&'static str, fn(&mut Self) -> Result<bool, MapFailure>); 11] = [
+        let checks: [(&'static str, Check); 11] = [
             (names::CONTROL, Self::see_to_control),
             (names::FILTER, Self::see_to_filter),
             (names::VIPS, Self::see_to_vips),

@@ -5,7 +5,7 @@ use crate::config::Patterns;
 use crate::ports::DataPlane;
 use crate::reconcile::pause;
 use sluice_api::XdpMode;
-use sluice_netlink::Link;
+use sluice_netlink::{Device, Link};
 use sluice_xdp::{AttachMode, Finding};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -26,6 +26,8 @@ pub(super) struct Attachments {
 struct Attached {
     mode: AttachMode,
     nic: Option<Nic>,
+    /// What is wrong with generic mode here.
+    unfinished: Option<String>,
 }
 
 struct Failure {
@@ -80,7 +82,8 @@ impl Attachments {
                 Ok(mode) => {
                     tracing::info!(link = link.name, ?mode, "attached");
                     self.failures.remove(&index);
-                    self.attached.insert(index, Attached { mode, nic: Nic::of(link) });
+                    let (nic, unfinished) = (Nic::of(link), unfinished_frames(link));
+                    self.attached.insert(index, Attached { mode, nic, unfinished });
                 }
                 Err(error) => self.failed(index, &link.name, format!("{error:#}"), now),
             }
@@ -172,6 +175,8 @@ impl Attachments {
                 name_of(*index, links)
             )
         }));
+        let generic = self.attached.values().filter(|a| a.mode == AttachMode::Generic);
+        problems.extend(generic.filter_map(|attached| attached.unfinished.clone()));
         let missing = missing(patterns, links);
         if !missing.is_empty() {
             problems.push(missing_words(&missing, links));
@@ -211,6 +216,23 @@ impl Attachments {
         shown.sort_by(|a, b| a.name.cmp(&b.name));
         shown
     }
+}
+
+/// In generic mode the program sees what a sender on the same host leaves to the device: half a sum, which it changes as
+/// if it were whole, and frames longer than the MTU, which the kernel does not redirect. In the driver neither happens.
+fn unfinished_frames(link: &Link) -> Option<String> {
+    let fix = if link.is_pair {
+        "run `ethtool -K PEER tx off tso off gso off` at its other end"
+    } else if link.device.as_ref().is_some_and(Device::takes_unfinished_frames) {
+        "give the virtual NIC guest_csum=off,guest_tso4=off,guest_tso6=off"
+    } else {
+        return None;
+    };
+    Some(format!(
+        "link {} is attached in generic mode and its frames may come with unfinished checksums, which breaks TCP: use \
+         data-plane.attach = \"native\", or {fix}",
+        link.name
+    ))
 }
 
 /// Links that nothing may be announced without.
@@ -254,8 +276,16 @@ mod tests {
     fn links(names: &[&str]) -> BTreeMap<u32, Link> {
         let link = |(index, name): (u32, &&str)| {
             let name = (*name).to_owned();
-            let link =
-                Link { index, name, mac: [0; 6], mtu: 1500, up: true, queues: 1, device: None };
+            let link = Link {
+                index,
+                name,
+                mac: [0; 6],
+                mtu: 1500,
+                up: true,
+                queues: 1,
+                is_pair: false,
+                device: None,
+            };
             (index, link)
         };
         (1..).zip(names).map(link).collect()
@@ -277,6 +307,16 @@ mod tests {
         let shown = Attachments::default().shown(&patterns, &links);
         let shown: Vec<_> = shown.iter().map(|link| (link.name.as_str(), link.xdp)).collect();
         assert_eq!(shown, [("eth0", XdpMode::Detached)]);
+    }
+
+    #[test]
+    fn a_pair_in_generic_mode_is_a_problem_with_its_fix() {
+        let mut links = links(&["eth0"]);
+        let link = links.get_mut(&1).unwrap();
+        assert_eq!(unfinished_frames(link), None);
+        link.is_pair = true;
+        let told = unfinished_frames(link).unwrap();
+        assert!(told.contains("link eth0") && told.contains("ethtool -K PEER tx off"), "{told}");
     }
 
     #[test]
