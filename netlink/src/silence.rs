@@ -107,7 +107,11 @@ pub(crate) async fn converge(
     requests: &Requests,
     vips: &BTreeSet<IpAddr>,
 ) -> Result<BTreeMap<IpAddr, RequestError>, RequestError> {
-    let rules = requests.dump(M::GetRule(RuleMessage::default())).await?;
+    let rules = match requests.dump(M::GetRule(RuleMessage::default())).await {
+        // A kernel without rules: the first VIP is refused with this.
+        Err(RequestError::Refused(Errno::EOPNOTSUPP)) => Vec::new(),
+        rules => rules?,
+    };
     let rules: Vec<RuleMessage> = rules
         .into_iter()
         .filter_map(|row| match row {

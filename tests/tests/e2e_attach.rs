@@ -123,5 +123,8 @@ fn vips_of_a_flat_network_are_resolved_whatever_the_host_is_set_to() -> Result<(
         let mac = mac.split("link/ether ").nth(1).and_then(|rest| rest.split(' ').next());
         assert!(mac.is_some_and(|mac| neighbours.contains(mac)), "{neighbours} is not {mac:?}");
     }
+    // A NIC and a switch let only groups in that were joined; a veth lets in all.
+    let groups = edge.ip(&["maddr", "show", "dev", "eth0"])?;
+    assert!(groups.contains("ff02::1:ff00:100"), "{groups}");
     Ok(())
 }

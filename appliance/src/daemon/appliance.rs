@@ -1,6 +1,7 @@
 //! The daemon's state, and what each event does to it.
 
 use super::events::Event;
+use super::groups::Groups;
 use super::links::{self, Attachments};
 use super::logging::notify;
 use super::outside::Outside;
@@ -65,6 +66,7 @@ pub(super) struct Appliance {
     pub(super) data_plane: DataPlane,
     pub(super) reconciler: Reconciler<DataPlane, Addresses, Routes>,
     pub(super) attachments: Attachments,
+    pub(super) groups: Groups,
     pub(super) checks: Checks,
     pub(super) health: Health,
     pub(super) verdicts: Reports,
@@ -224,6 +226,9 @@ impl Appliance {
         if self.judge() {
             self.retarget();
         }
+        let links =
+            self.attachments.attached().map(|index| (index, self.netlink.addresses_on(index)));
+        self.groups.follow(&self.reconciler.observed().addresses, links);
     }
 
     /// The next flush plans again.
@@ -299,6 +304,7 @@ impl Appliance {
         let mut troubles = self.reconciler.problems();
         troubles.extend(self.attachments.problems(patterns, &self.links));
         troubles.extend(links::meddling(&self.data_plane, &self.links));
+        troubles.extend(self.groups.problem().cloned());
         let own = [&self.reload_problem, &self.data_plane_problem];
         troubles.extend(own.into_iter().flatten().cloned());
         troubles.extend(self.access_problems());

@@ -152,6 +152,11 @@ impl Attachments {
         self.failures.insert(index, failure);
     }
 
+    /// Indexes of attached links.
+    pub(super) fn attached(&self) -> impl Iterator<Item = u32> + '_ {
+        self.attached.keys().copied()
+    }
+
     /// When a link that failed should be tried again.
     pub(super) fn retry_at(&self) -> Option<Instant> {
         self.failures.values().map(|failure| failure.next_attempt).min()

@@ -2,6 +2,7 @@
 
 mod appliance;
 mod events;
+mod groups;
 mod links;
 mod lock;
 pub(crate) mod logging;

@@ -1,6 +1,7 @@
 //! From a configuration to a running appliance, in the order that disturbs least what already carries traffic.
 
 use super::appliance::Appliance;
+use super::groups::Groups;
 use super::links::{self, Attachments};
 use super::nat64;
 use super::outside::Outside;
@@ -83,6 +84,7 @@ pub(super) async fn start(path: PathBuf, config: Config) -> anyhow::Result<Appli
         data_plane,
         reconciler,
         attachments: Attachments::default(),
+        groups: Groups::default(),
         checks: Checks::new(),
         health: Health::default(),
         verdicts: Reports::new(),
