@@ -6,6 +6,7 @@ mod cli;
 mod cloud_init;
 mod config;
 mod daemon;
+mod descriptors;
 mod files;
 mod health;
 mod http;
@@ -48,6 +49,7 @@ fn alone(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
 }
 
 async fn welcome(args: cli::WelcomeArgs) -> anyhow::Result<()> {
+    descriptors::raise();
     let listener = tokio::net::TcpListener::bind(args.listen)
         .await
         .with_context(|| format!("cannot listen on {}", args.listen))?;

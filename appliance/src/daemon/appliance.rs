@@ -8,6 +8,7 @@ use super::outside::Outside;
 use super::pace::Pace;
 use crate::config::Config;
 use crate::health::{Checks, Reports};
+use crate::http::Connections;
 use crate::ledger::SharedLedger;
 use crate::ports::{Addresses, DataPlane, NextHops, Routes};
 use crate::reconcile::{Look, Reconciler};
@@ -81,6 +82,7 @@ pub(super) struct Appliance {
     pub(super) meter: Meter,
     pub(super) snapshots: watch::Sender<Arc<Snapshot>>,
     pub(super) pace: Pace,
+    pub(super) connections: Arc<Connections>,
     /// Ends the API.
     pub(super) stop: CancellationToken,
     /// While the ledger is lost: how many sources were heard, and since when.
@@ -308,6 +310,8 @@ impl Appliance {
         let own = [&self.reload_problem, &self.data_plane_problem];
         troubles.extend(own.into_iter().flatten().cloned());
         troubles.extend(self.access_problems());
+        troubles.extend(crate::health::problems(&self.verdicts));
+        troubles.extend(self.connections.problem());
         troubles.extend(self.waits_for_restart());
         let failures = self.reconciler.failures();
         let mut revision = self.report_revision;

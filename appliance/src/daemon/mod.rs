@@ -15,6 +15,7 @@ mod privileges;
 mod recovery;
 mod reload;
 mod reserved;
+mod runtimes;
 mod shutdown;
 mod start;
 
@@ -23,6 +24,7 @@ use crate::config;
 use appliance::Next;
 use events::Wakeups;
 use std::path::PathBuf;
+use tokio::runtime::Handle;
 
 /// Runs until a signal ends it.
 ///
@@ -33,11 +35,14 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<()> {
     privileges::check()?;
     let _lock = lock::acquire(&config.state_dir)?;
     logging::start(args.log_format)?;
+    crate::descriptors::raise();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), config = %args.config.display(), "starting");
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let outcome = runtime.block_on(serve(args.config, config));
-    // A probe or a lookup that hangs must not hold the process.
-    runtime.shutdown_background();
+    let (runtime, api) = (runtimes::own()?, runtimes::api()?);
+    let outcome = runtime.block_on(serve(args.config, config, api.handle().clone()));
+    // A probe, a lookup or a client that hangs must not hold the process.
+    for runtime in [api, runtime] {
+        runtime.shutdown_background();
+    }
     outcome
 }
 
@@ -46,10 +51,10 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<()> {
 const BURST: u32 = 16;
 
 /// Wait, feed, flush.
-async fn serve(path: PathBuf, config: config::Config) -> anyhow::Result<()> {
+async fn serve(path: PathBuf, config: config::Config, api: Handle) -> anyhow::Result<()> {
     // Listened to first: a signal that comes while starting must not end the process halfway.
     let signals = events::Signals::new()?;
-    let mut appliance = start::start(path, config).await?;
+    let mut appliance = start::start(path, config, api).await?;
     let mut wakeups = Wakeups::new(signals, &appliance);
     logging::notify(&[sd_notify::NotifyState::Ready]);
     loop {

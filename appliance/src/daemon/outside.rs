@@ -1,11 +1,13 @@
 //! The API for who is not on this machine: its listener, and files that may change while it runs.
 
 use super::appliance::Appliance;
+use super::runtimes::moved;
 use crate::config::ApiTls;
 use crate::http::{Access, App};
 use anyhow::Context as _;
 use std::sync::Arc;
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 /// What is needed to serve it.
@@ -28,11 +30,12 @@ impl Outside {
         Ok((listener, Outside { config: config.clone(), access }))
     }
 
-    pub(super) fn serve(&self, listener: TcpListener, app: App) {
+    pub(super) fn serve(&self, runtime: &Handle, listener: TcpListener, app: App) {
         let access = self.access.subscribe();
         tracing::info!(listen = %self.config.listen, "API under TLS");
-        tokio::spawn(async move {
-            if let Err(error) = app.serve_tls(listener, access).await {
+        runtime.spawn(async move {
+            let served = async { app.serve_tls(moved(listener)?, access).await };
+            if let Err(error) = served.await {
                 tracing::error!(%error, "the API under TLS has ended");
             }
         });

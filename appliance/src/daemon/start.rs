@@ -7,6 +7,7 @@ use super::nat64;
 use super::outside::Outside;
 use super::pace::Pace;
 use super::recovery;
+use super::runtimes::moved;
 use super::shutdown;
 use crate::config::Config;
 use crate::health::{Checks, Reports};
@@ -25,6 +26,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -32,7 +34,11 @@ use tokio_util::sync::CancellationToken;
 const NEXT_HOPS_WITHIN: Duration = Duration::from_millis(300);
 
 /// Starts everything. What can fail without having touched anything comes first.
-pub(super) async fn start(path: PathBuf, config: Config) -> anyhow::Result<Appliance> {
+pub(super) async fn start(
+    path: PathBuf,
+    config: Config,
+    api: Handle,
+) -> anyhow::Result<Appliance> {
     let listen = config.api_listen;
     let listener = TcpListener::bind(listen)
         .await
@@ -94,6 +100,7 @@ pub(super) async fn start(path: PathBuf, config: Config) -> anyhow::Result<Appli
         meter: Meter::default(),
         snapshots: watch::Sender::new(Arc::new(Snapshot::default())),
         pace: Pace::new(now),
+        connections: Arc::default(),
         stop: CancellationToken::new(),
         heard: None,
         reload_problem: None,
@@ -110,7 +117,7 @@ pub(super) async fn start(path: PathBuf, config: Config) -> anyhow::Result<Appli
         }
         return Err(error);
     }
-    serve_api(&appliance, listener, outside_listener);
+    serve_api(&appliance, &api, listener, outside_listener);
     Ok(appliance)
 }
 
@@ -147,17 +154,24 @@ async fn wait_for_next_hops(appliance: &mut Appliance) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn serve_api(appliance: &Appliance, listener: TcpListener, outside: Option<TcpListener>) {
+fn serve_api(
+    appliance: &Appliance,
+    runtime: &Handle,
+    listener: TcpListener,
+    outside: Option<TcpListener>,
+) {
     let sources =
         Sources { ledger: appliance.ledger.clone(), reports: appliance.reports.subscribe() };
-    let app = App::new(appliance.snapshots.subscribe(), sources, appliance.stop.clone());
+    let app = App::new(appliance.snapshots.subscribe(), sources, appliance.stop.clone())
+        .counting(Arc::clone(&appliance.connections));
     if let (Some(outside), Some(listener)) = (&appliance.outside, outside) {
-        outside.serve(listener, app.clone());
+        outside.serve(runtime, listener, app.clone());
     }
     tracing::info!(listen = %appliance.config.api_listen, "API and status page");
-    tokio::spawn(async move {
+    runtime.spawn(async move {
         // Packets are balanced and routes announced without the API too: it is no reason to end.
-        if let Err(error) = app.serve(listener).await {
+        let served = async { app.serve(moved(listener)?).await };
+        if let Err(error) = served.await {
             tracing::error!(%error, "the API has ended");
         }
     });

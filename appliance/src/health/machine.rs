@@ -3,6 +3,17 @@
 use sluice_model::Verdict;
 use std::time::Duration;
 
+/// What became of one probe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// The target answered as it should.
+    Passed,
+    /// The target answered otherwise, refused, or did not answer; why.
+    Failed(String),
+    /// This machine could not ask: no descriptor, memory, port, route or permission. It says nothing about the target.
+    NotMade(String),
+}
+
 /// What is known of one target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Machine {
@@ -35,7 +46,13 @@ impl Machine {
     }
 
     /// Counts one probe; returns the verdict when it has changed.
-    pub(super) fn observe(&mut self, success: bool) -> Option<Verdict> {
+    pub(super) fn observe(&mut self, outcome: &Outcome) -> Option<Verdict> {
+        let success = match outcome {
+            Outcome::Passed => true,
+            Outcome::Failed(_) => false,
+            // Neither a success nor a failure, and no gap in a run of either.
+            Outcome::NotMade(_) => return None,
+        };
         let before = self.verdict();
         self.state = match (self.state, success) {
             // Nothing speaks against a target that answers the first question: it need not rise again.
@@ -75,14 +92,22 @@ mod tests {
     use super::*;
     use Verdict::{Down, Unknown, Up};
 
-    /// Feeds `+` and `-`; says the verdict after each.
+    fn outcome(letter: char) -> Outcome {
+        match letter {
+            '+' => Outcome::Passed,
+            '-' => Outcome::Failed("no".to_owned()),
+            _ => Outcome::NotMade("no descriptor".to_owned()),
+        }
+    }
+
+    /// Feeds `+`, `-` and `.` (not made); says the verdict after each.
     fn run(rise: u8, fall: u8, outcomes: &str) -> Vec<Verdict> {
         let mut machine = Machine::new(rise, fall);
         outcomes
             .chars()
             .map(|outcome| {
                 let before = machine.verdict();
-                let change = machine.observe(outcome == '+');
+                let change = machine.observe(&self::outcome(outcome));
                 assert_eq!(change.is_some(), machine.verdict() != before);
                 machine.verdict()
             })
@@ -105,6 +130,11 @@ mod tests {
             (1, 1, "-+-", vec![Down, Up, Down]),
             (3, 1, "-+++", vec![Down, Down, Down, Up]),
             (1, 3, "+---", vec![Up, Up, Up, Down]),
+            (2, 2, "..", vec![Unknown, Unknown]),
+            (2, 2, "+...", vec![Up, Up, Up, Up]),
+            (2, 2, "+-..+-", vec![Up, Up, Up, Up, Up, Up]),
+            (2, 2, "+-.-", vec![Up, Up, Up, Down]),
+            (2, 2, "--..+.+", vec![Unknown, Down, Down, Down, Down, Down, Up]),
         ];
         for (rise, fall, outcomes, verdicts) in cases {
             assert_eq!(run(rise, fall, outcomes), verdicts, "rise {rise} fall {fall} {outcomes}");
@@ -126,6 +156,16 @@ mod tests {
                     _ => {}
                 }
             }
+        }
+
+        #[test]
+        fn probes_that_were_not_made_change_nothing(
+            rise in 1u8..5, fall in 1u8..5, outcomes in "[+.-]{1,60}",
+        ) {
+            let made: String = outcomes.chars().filter(|letter| *letter != '.').collect();
+            let last = run(rise, fall, &outcomes).last().copied();
+            let without = run(rise, fall, &made).last().copied().unwrap_or(Unknown);
+            proptest::prop_assert_eq!(last, Some(without));
         }
 
         #[test]

@@ -76,8 +76,11 @@ async fn reasons_are_words() {
     ];
     for (address, probe, reason) in cases {
         let outcome = probe::ask(&target(address, probe.clone())).await;
-        let said = outcome.err().map(|error| error.to_string());
-        assert_eq!(said.as_deref(), reason, "{probe:?}");
+        let expected = match reason {
+            None => Outcome::Passed,
+            Some(reason) => Outcome::Failed(reason.to_owned()),
+        };
+        assert_eq!(outcome, expected, "{probe:?}");
     }
 }
 
@@ -119,4 +122,53 @@ async fn targets_that_go_are_forgotten_and_those_that_stay_are_not() {
     let left = checks.subscribe().borrow().clone();
     assert_eq!(left.keys().collect::<Vec<_>>(), [&kept]);
     assert_eq!(left[&kept].since, since);
+}
+
+/// A server that sends this for ever.
+async fn endless(part: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _start = stream.write_all(b"HTTP/1.1 ").await;
+            while stream.write_all(part.as_bytes()).await.is_ok() {}
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn an_answer_without_end_is_none() {
+    for part in ["100 Continue\r\n\r\nHTTP/1.1 ", "x", "200 OK\r\nA: b\r\nC: 200 OK\r\n"] {
+        let outcome = probe::ask(&target(endless(part).await, http("/"))).await;
+        assert!(matches!(outcome, Outcome::Failed(_)), "{part:?}: {outcome:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_this_machine_cannot_ask_keeps_the_verdict() {
+    // Connecting to a broadcast address is refused by this machine's own kernel.
+    let nobody: SocketAddr = "255.255.255.255:80".parse().unwrap();
+    let mut checks = Checks::new();
+    checks.set_targets(&BTreeSet::from([target(nobody, Probe::TcpConnect)]));
+    let report = wait(&checks, |report| report.not_made.is_some()).await;
+    assert_eq!((report.verdict, report.reason), (Verdict::Unknown, None));
+    let reports = checks.subscribe().borrow().clone();
+    let problems = problems(&reports);
+    assert!(
+        problems[0].starts_with("the probe of 255.255.255.255:80 could not be made"),
+        "{problems:?}"
+    );
+}
+
+#[test]
+fn a_probe_that_was_not_made_keeps_verdict_time_and_reason() {
+    let mut report = Report::unknown();
+    assert!(report.take(Verdict::Down, Outcome::Failed("refused".to_owned())));
+    let before = report.clone();
+    assert!(report.take(Verdict::Down, Outcome::NotMade("no descriptor".to_owned())));
+    assert!(!report.take(Verdict::Down, Outcome::NotMade("no descriptor".to_owned())));
+    assert_eq!(report, Report { not_made: Some("no descriptor".to_owned()), ..before });
+    assert!(report.take(Verdict::Up, Outcome::Passed));
+    assert_eq!((report.reason, report.not_made), (None, None));
 }

@@ -1,6 +1,7 @@
 //! `/metrics` in the Prometheus text exposition format 0.0.4.
 
 use super::App;
+use super::connections::{Connections, Ended};
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
@@ -10,12 +11,12 @@ use std::fmt::{Display, Write as _};
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 pub(super) async fn metrics(State(app): State<App>) -> Response {
-    let text = render(&app.snapshot(), app.open_streams());
+    let text = render(&app.snapshot(), app.open_streams(), &app.connections);
     ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response()
 }
 
 /// The whole exposition: families in a fixed order, each with its samples together, as the format demands.
-fn render(snapshot: &Snapshot, open_streams: usize) -> String {
+fn render(snapshot: &Snapshot, open_streams: usize, connections: &Connections) -> String {
     let mut page = Exposition::default();
     appliance(&mut page, snapshot);
     data_plane(&mut page, snapshot);
@@ -24,6 +25,13 @@ fn render(snapshot: &Snapshot, open_streams: usize) -> String {
     bgp(&mut page, snapshot);
     page.gauge("sluice_http_event_streams", "Event streams that are open.")
         .sample(&[], open_streams);
+    let mut family = page.counter(
+        "sluice_http_connections_ended_total",
+        "Connections to the API that a limit has ended, or that the system refused, by reason.",
+    );
+    for reason in Ended::ALL {
+        family.sample(&[("reason", reason.as_str())], connections.ended(reason));
+    }
     page.text
 }
 
@@ -278,7 +286,7 @@ mod tests {
     #[test]
     fn the_exposition_is_the_golden_one() {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/http/golden/metrics.txt");
-        let text = render(&demo_snapshot(0), 3);
+        let text = render(&demo_snapshot(0), 3, &Connections::default());
         if std::env::var_os("SLUICE_REGENERATE").is_some() {
             std::fs::write(&file, &text).unwrap();
         }
@@ -292,7 +300,7 @@ mod tests {
     /// The rules of the format that a scraper enforces.
     #[test]
     fn the_exposition_is_well_formed() {
-        let text = render(&demo_snapshot(0), 0);
+        let text = render(&demo_snapshot(0), 0, &Connections::default());
         assert!(text.ends_with('\n'));
         let (mut families, mut samples) = (BTreeSet::new(), BTreeSet::new());
         let mut family = ("", "");

@@ -12,19 +12,24 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 mod access;
 mod assets;
 mod changes;
+mod connections;
 #[cfg(test)]
 mod demo_snapshot;
 mod events;
 mod guard;
+mod limits;
 mod metrics;
 mod page;
+mod pool;
 mod problem;
 mod rest;
+mod room;
 mod sources;
 #[cfg(test)]
 mod tests;
@@ -32,7 +37,11 @@ mod tls;
 pub(crate) mod welcome;
 
 pub(crate) use access::Access;
+pub(crate) use connections::Connections;
 pub(crate) use sources::Sources;
+
+use connections::Server;
+use limits::Limits;
 
 /// Event streams (API and pages together) that may be open at once; one more is answered with 503.
 const MAX_EVENT_STREAMS: usize = 64;
@@ -47,6 +56,8 @@ pub(crate) struct App {
     sources: Sources,
     /// One permit per open event stream.
     streams: Arc<Semaphore>,
+    connections: Arc<Connections>,
+    bodies: room::Bodies,
     shutdown: CancellationToken,
 }
 
@@ -59,7 +70,19 @@ impl App {
         sources: Sources,
         shutdown: CancellationToken,
     ) -> Self {
-        App { snapshots, sources, streams: Arc::new(Semaphore::new(MAX_EVENT_STREAMS)), shutdown }
+        App {
+            snapshots,
+            sources,
+            streams: Arc::new(Semaphore::new(MAX_EVENT_STREAMS)),
+            connections: Arc::default(),
+            bodies: room::Bodies::default(),
+            shutdown,
+        }
+    }
+
+    /// Counts its connections where others can read it.
+    pub(crate) fn counting(self, connections: Arc<Connections>) -> Self {
+        App { connections, ..self }
     }
 
     /// Serves those who are on this machine: whoever can open a connection to loopback here may read everything, and
@@ -68,12 +91,12 @@ impl App {
     /// # Errors
     /// When the listener fails.
     pub(crate) async fn serve(self, listener: TcpListener) -> std::io::Result<()> {
-        let shutdown = self.shutdown.clone();
-        let router = router(self)
+        let router = routes(self.clone())
+            .layer(axum::middleware::from_fn_with_state(self.bodies.clone(), room::enter))
             .layer(axum::Extension(access::Caller::Local))
             .layer(axum::middleware::from_fn(guard::guard));
-        until(&shutdown, axum::serve(listener, router).with_graceful_shutdown(ended(&shutdown)))
-            .await
+        let (shutdown, server) = (self.shutdown.clone(), self.server(router, Limits::loopback()));
+        until(&shutdown, server.serve(listener, || None)).await
     }
 
     /// Serves everybody who has a token or a certificate.
@@ -85,38 +108,38 @@ impl App {
         listener: TcpListener,
         access: watch::Receiver<Arc<Access>>,
     ) -> std::io::Result<()> {
-        let shutdown = self.shutdown.clone();
-        let listener = tls::Handshakes::new(listener, access.clone())?;
-        let state = (self.clone(), access);
-        let service = router(self)
+        let state = (self.clone(), access.clone());
+        let router = routes(self.clone())
+            .layer(axum::middleware::from_fn_with_state(self.bodies.clone(), room::enter))
             .layer(axum::middleware::from_fn_with_state(state, tls::guard))
-            .layer(axum::middleware::from_fn(guard::headers))
-            .into_make_service_with_connect_info::<tls::Client>();
-        until(&shutdown, axum::serve(listener, service).with_graceful_shutdown(ended(&shutdown)))
-            .await
+            .layer(axum::middleware::from_fn(guard::headers));
+        let (shutdown, server) = (self.shutdown.clone(), self.server(router, Limits::outside()));
+        // Each handshake takes the certificate that is in force when it begins.
+        let tls = || Some(TlsAcceptor::from(Arc::clone(&access.borrow().tls)));
+        until(&shutdown, server.serve(listener, tls)).await
     }
-}
 
-fn ended(shutdown: &CancellationToken) -> impl Future<Output = ()> + Send + 'static {
-    shutdown.clone().cancelled_owned()
+    fn server(self, router: Router, limits: Limits) -> Server {
+        Server { router, limits, counts: self.connections, shutdown: self.shutdown }
+    }
 }
 
 /// A client that neither reads nor closes must not hold the process.
 async fn until(
     shutdown: &CancellationToken,
-    server: impl IntoFuture<Output = std::io::Result<()>>,
+    server: impl Future<Output = std::io::Result<()>>,
 ) -> std::io::Result<()> {
     let grace_is_over = async {
         shutdown.cancelled().await;
         tokio::time::sleep(SHUTDOWN_GRACE).await;
     };
     tokio::select! {
-        result = server.into_future() => result,
+        result = server => result,
         () = grace_is_over => Ok(()),
     }
 }
 
-fn router(app: App) -> Router {
+fn routes(app: App) -> Router {
     Router::new()
         .merge(rest::routes())
         .merge(sources::routes())

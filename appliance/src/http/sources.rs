@@ -19,7 +19,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 /// A complete state of 10,000 services with 100 backends each is smaller.
-const MAX_BODY: usize = 64 << 20;
+pub(super) const MAX_BODY: usize = 64 << 20;
 /// A poll is answered after this at the latest: shorter than what proxies and load balancers think of idle connections.
 const POLL: Duration = Duration::from_secs(25);
 /// How long an accepted wish is waited for to show in a report. It shows after one pass of the planner.

@@ -1,122 +1,26 @@
-//! TLS in front of the API: finished handshakes are handed out, so that a slow client holds up nobody.
+//! Who makes a request under TLS: a token or a client certificate, asked for in each one.
 
 use super::access::{Access, Caller};
 use super::{App, problem};
-use axum::extract::connect_info::Connected;
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use axum::serve::{IncomingStream, Listener};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc, watch};
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
+use tokio::sync::watch;
 
-/// A client that needs longer for its handshake has none.
-const HANDSHAKE: Duration = Duration::from_secs(5);
-/// Handshakes under way; further connections wait in the kernel's queue.
-const MAX_HANDSHAKES: usize = 256;
-/// A pause after the system refused a connection, for want of descriptors as a rule.
-const PAUSE: Duration = Duration::from_millis(100);
 /// What programs and browsers are asked for. A browser that keeps the password cannot be made to write by other pages:
 /// every method that does is one it asks about first (CORS), and we never say yes.
 const CHALLENGE: &str = "Bearer, Basic realm=\"Sluice: any user name, a token as the password\"";
 
-/// Connections whose handshake is done.
-pub(super) struct Handshakes {
-    address: SocketAddr,
-    done: mpsc::Receiver<(TlsStream<TcpStream>, Client)>,
-}
-
 /// Who is at the other end.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Client {
-    address: SocketAddr,
-    has_certificate: bool,
-}
-
-// === impl Handshakes ===
-
-impl Handshakes {
-    /// Begins to accept. Each handshake takes the certificate that is in force when it begins.
-    pub(super) fn new(
-        listener: TcpListener,
-        access: watch::Receiver<Arc<Access>>,
-    ) -> io::Result<Self> {
-        let address = listener.local_addr()?;
-        let (sender, done) = mpsc::channel(MAX_HANDSHAKES);
-        tokio::spawn(accept(listener, access, sender));
-        Ok(Handshakes { address, done })
-    }
-}
-
-async fn accept(
-    listener: TcpListener,
-    access: watch::Receiver<Arc<Access>>,
-    done: mpsc::Sender<(TlsStream<TcpStream>, Client)>,
-) {
-    let room = Arc::new(Semaphore::new(MAX_HANDSHAKES));
-    while let Ok(permit) = Arc::clone(&room).acquire_owned().await {
-        let accepted = tokio::select! {
-            () = done.closed() => return,
-            accepted = listener.accept() => accepted,
-        };
-        let (stream, address) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection to the API");
-                tokio::time::sleep(PAUSE).await;
-                continue;
-            }
-        };
-        let (acceptor, done) = (TlsAcceptor::from(Arc::clone(&access.borrow().tls)), done.clone());
-        tokio::spawn(async move {
-            let _permit = permit;
-            if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!(%error, "no delay cannot be set");
-            }
-            match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
-                Ok(Ok(stream)) => {
-                    let certificates = stream.get_ref().1.peer_certificates();
-                    let has_certificate = certificates.is_some_and(|all| !all.is_empty());
-                    // Closed only when the API ends.
-                    drop(done.send((stream, Client { address, has_certificate })).await);
-                }
-                Ok(Err(error)) => tracing::info!(%address, %error, "a TLS handshake failed"),
-                Err(_) => tracing::info!(%address, "a TLS handshake took too long"),
-            }
-        });
-    }
-}
-
-impl Listener for Handshakes {
-    type Io = TlsStream<TcpStream>;
-    type Addr = Client;
-
-    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        match self.done.recv().await {
-            Some(accepted) => accepted,
-            // The listener's task has ended, as it only does with the API.
-            None => std::future::pending().await,
-        }
-    }
-
-    fn local_addr(&self) -> io::Result<Self::Addr> {
-        Ok(Client { address: self.address, has_certificate: false })
-    }
-}
-
-impl Connected<IncomingStream<'_, Handshakes>> for Client {
-    fn connect_info(stream: IncomingStream<'_, Handshakes>) -> Self {
-        *stream.remote_addr()
-    }
+    pub(super) address: SocketAddr,
+    pub(super) has_certificate: bool,
 }
 
 /// The token in an `Authorization` header: of programs as it is, of browsers as the password of any user (RFC 7617).
@@ -156,7 +60,12 @@ pub(super) async fn guard(
         let detail =
             "a token ([[api.tls.token]]) or a client certificate ([api.tls] client-ca) is needed";
         let answer = problem::answer(StatusCode::UNAUTHORIZED, &uri, detail);
-        ([(header::WWW_AUTHENTICATE, CHALLENGE)], answer).into_response()
+        // Who has no credentials keeps no connection; a browser that asks its user for them opens another one.
+        let headers = [
+            (header::WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE)),
+            (header::CONNECTION, HeaderValue::from_static("close")),
+        ];
+        (headers, answer).into_response()
     };
     let Some(caller) = who(&access.borrow()) else {
         tracing::warn!(address = %client.address, path = uri.path(), "refused: no valid token or certificate");

@@ -1,12 +1,16 @@
 //! The page of an appliance without a configuration: what it is, and how to give it one. It reveals and takes nothing.
 
+use super::connections::Server;
+use super::limits::Limits;
 use super::{assets, problem};
 use axum::Router;
 use axum::http::{StatusCode, Uri};
 use axum::response::Html;
 use axum::routing::get;
 use maud::{DOCTYPE, Markup, html};
+use std::sync::Arc;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 /// The least that serves something: copied, changed, handed over.
 const SAMPLE: &str = r#"[data-plane]
@@ -41,7 +45,13 @@ const CIDATA: &str = "xorriso -as mkisofs -V CIDATA -J -r -o seed.iso DIRECTORY"
 /// # Errors
 /// When the listener fails.
 pub(crate) async fn serve(listener: TcpListener) -> std::io::Result<()> {
-    axum::serve(listener, router()).await
+    let server = Server {
+        router: router(),
+        limits: Limits::outside(),
+        counts: Arc::default(),
+        shutdown: CancellationToken::new(),
+    };
+    server.serve(listener, || None).await
 }
 
 fn router() -> Router {

@@ -52,7 +52,7 @@ impl Scene {
             .zip(verdicts)
             .map(|(target, verdict)| {
                 let reason = (verdict == Verdict::Down).then(|| "connection refused".to_owned());
-                (target, Report { verdict, since: SystemTime::UNIX_EPOCH, reason })
+                (target, Report { verdict, since: SystemTime::UNIX_EPOCH, reason, not_made: None })
             })
             .collect();
         let health = Health {

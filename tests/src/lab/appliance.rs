@@ -166,6 +166,19 @@ impl Appliance {
         Ok(())
     }
 
+    /// Starts `sluice run` with so many descriptors and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it ends or is not ready in time.
+    pub fn start_with_descriptors(&mut self, descriptors: u32) -> Result<Duration> {
+        ensure!(self.process.is_none(), "the appliance runs already");
+        let mut command = Command::new("prlimit");
+        command.arg(format!("--nofile={descriptors}:{descriptors}")).arg(tool("sluice")?);
+        command.arg("run").arg("--config").arg(self.config_path()).env("RUST_BACKTRACE", "1");
+        self.process = Some(self.ns.spawn("sluice", command)?);
+        self.wait_ready(Duration::from_secs(20))
+    }
+
     /// Starts a further `sluice run` with the same configuration.
     ///
     /// # Errors
