@@ -143,6 +143,9 @@ impl Driver {
                 }
             }
             self.flush();
+            // Waiting for what is there already costs the runtime nothing and never yields: in a storm of notifications
+            // nothing else on this thread would have its turn.
+            tokio::task::yield_now().await;
         }
     }
 

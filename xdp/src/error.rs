@@ -219,3 +219,62 @@ pub enum RemoveError {
     #[error(transparent)]
     Pin(#[from] PinError),
 }
+
+/// Whether trying again can help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// It may pass by itself.
+    Soon,
+    /// Only when something else is freed first.
+    WhenFreed,
+    /// Only when something else is asked for.
+    Never,
+}
+
+// === impl MapFailure ===
+
+impl MapFailure {
+    /// Whether trying again can help.
+    pub fn retry(&self) -> Retry {
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(self.source.as_ref());
+        while let Some(error) = cause {
+            let code = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
+            // A map that is full says E2BIG (hash) or ENOSPC (LPM trie).
+            if matches!(code, Some(libc::E2BIG | libc::ENOSPC)) {
+                return Retry::WhenFreed;
+            }
+            cause = error.source();
+        }
+        Retry::Soon
+    }
+}
+
+// === impl VipError ===
+
+impl VipError {
+    /// Whether trying again can help.
+    pub fn retry(&self) -> Retry {
+        match self {
+            VipError::TooMany => Retry::WhenFreed,
+            VipError::Map(failure) => failure.retry(),
+        }
+    }
+}
+
+// === impl ProgramError ===
+
+impl ProgramError {
+    /// Whether trying again can help.
+    pub fn retry(&self) -> Retry {
+        match self {
+            ProgramError::TooManyFrontends
+            | ProgramError::TooManyBackends
+            | ProgramError::EndpointShared(_)
+            | ProgramError::TooManyPrefixes => Retry::WhenFreed,
+            ProgramError::TooManyBackendsPerFrontend
+            | ProgramError::FamilyMismatch { .. }
+            | ProgramError::NoNat64Source { .. } => Retry::Never,
+            ProgramError::Map(failure) => failure.retry(),
+        }
+    }
+}

@@ -44,7 +44,7 @@ use sluice_xdp_abi::program::Control;
 
 pub use error::{
     AttachError, DetachError, MapFailure, NextHopError, OpenError, PinError, ProgramError,
-    RemoveError, SnapshotError, SweepError, VipError,
+    RemoveError, Retry, SnapshotError, SweepError, VipError,
 };
 pub use findings::{Finding, Inspection};
 /// The highest source port that clients' connections are given under NAT64.

@@ -243,6 +243,7 @@ impl Appliance {
         if sd_notify::watchdog_enabled().is_some() {
             notify(&[NotifyState::Watchdog]);
         }
+        super::log_limit::tell();
         self.follow_access();
         let now = Instant::now();
         self.recover(now).await;

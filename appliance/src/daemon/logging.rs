@@ -1,10 +1,13 @@
 //! Log lines on standard error, and words to the service manager.
 
+use super::log_limit::Limit;
 use crate::cli::LogFormat;
 use crate::human;
 use sd_notify::NotifyState;
 use std::io::{self, IsTerminal as _, Write};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _};
 
 /// Which lines are written: `SLUICE_LOG=debug`, or by module as in `info,sluice::health=debug`.
 const FILTER: &str = "SLUICE_LOG";
@@ -17,14 +20,14 @@ pub(super) fn start(format: LogFormat) -> anyhow::Result<()> {
         Err(_) => EnvFilter::new("info"),
     };
     let has_colours = format == LogFormat::Human && io::stderr().is_terminal();
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(move || Visible { format, has_colours, to: io::stderr() })
         .with_ansi(has_colours);
-    let started = match format {
-        LogFormat::Human => lines.with_target(false).try_init(),
-        LogFormat::Json => lines.json().flatten_event(true).try_init(),
+    let lines = match format {
+        LogFormat::Human => lines.with_target(false).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
+    let started = tracing_subscriber::registry().with(lines).with(Limit).with(filter).try_init();
     started.map_err(|error| anyhow::anyhow!("cannot log: {error}"))
 }
 

@@ -5,6 +5,7 @@ mod events;
 mod groups;
 mod links;
 mod lock;
+mod log_limit;
 pub(crate) mod logging;
 mod nat64;
 mod nic;

@@ -2,9 +2,10 @@
 //! for long enough to delay a health verdict or a BGP keepalive.
 
 use super::convert::{frontend_from_xdp, frontend_to_xdp, program_from_xdp, program_to_xdp};
-use crate::reconcile::DataPlanePort;
+use crate::reconcile::{DataPlanePort, Prospect};
 use anyhow::Context as _;
 use sluice_model::{Frontend, Program};
+use sluice_xdp::Retry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
@@ -215,5 +216,15 @@ impl DataPlanePort for DataPlane {
 
     async fn unguard(&self, vip: IpAddr) -> anyhow::Result<()> {
         Ok(self.call(move |data_plane| data_plane.remove_vip(vip)).await??)
+    }
+
+    fn prospect(&self, error: &anyhow::Error) -> Prospect {
+        let program = error.downcast_ref::<sluice_xdp::ProgramError>().map(|e| e.retry());
+        let vip = || error.downcast_ref::<sluice_xdp::VipError>().map(|e| e.retry());
+        match program.or_else(vip) {
+            Some(Retry::WhenFreed) => Prospect::WhenFreed,
+            Some(Retry::Never) => Prospect::Never,
+            Some(Retry::Soon) | None => Prospect::Soon,
+        }
     }
 }

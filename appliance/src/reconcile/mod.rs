@@ -10,7 +10,9 @@ mod port;
 mod tests;
 
 pub(crate) use backoff::pause;
-pub(crate) use port::{AddressPort, AddressState, DataPlanePort, DataPlaneState, RoutePort};
+pub(crate) use port::{
+    AddressPort, AddressState, DataPlanePort, DataPlaneState, Prospect, RoutePort,
+};
 
 use backoff::{Failure, Failures};
 use sluice_model::{Desired, Generation, Health, Observed, Reserved, ServiceName};
@@ -81,7 +83,7 @@ impl<D: DataPlanePort, A: AddressPort, R: RoutePort> Reconciler<D, A, R> {
 
     /// What does not work, one sentence each.
     pub(crate) fn problems(&self) -> Vec<String> {
-        self.blind.iter().cloned().chain(self.failures.iter().map(Failure::to_string)).collect()
+        self.blind.iter().cloned().chain(self.failures.sentences()).collect()
     }
 
     /// What does not work, by service.
@@ -152,6 +154,7 @@ impl<D: DataPlanePort, A: AddressPort, R: RoutePort> Reconciler<D, A, R> {
     async fn execute(&mut self, steps: &[Step], desired: &Desired, now: Instant) -> bool {
         let mut complete = true;
         let mut routes_changed = false;
+        let mut tries = self.failures.pass();
         for step in steps {
             // Routes are handed over as a whole: once after a run of steps that change them.
             if routes_changed && !step.is_route() {
@@ -164,7 +167,7 @@ impl<D: DataPlanePort, A: AddressPort, R: RoutePort> Reconciler<D, A, R> {
                 complete = false;
                 continue;
             }
-            if !self.failures.may_try(step, now) || self.waits_for_address(step, now) {
+            if !self.failures.may_try(step, &tries, now) || self.waits_for_address(step, now) {
                 complete = false;
                 continue;
             }
@@ -172,13 +175,19 @@ impl<D: DataPlanePort, A: AddressPort, R: RoutePort> Reconciler<D, A, R> {
                 Ok(()) => {
                     tracing::info!(service, generation = desired.generation().0, %step, "done");
                     self.failures.succeeded(step);
+                    if frees(step, &self.observed) {
+                        self.failures.freed(now);
+                    }
                     step.apply(&mut self.observed);
                     routes_changed |= step.is_route();
                 }
                 Err(error) => {
+                    let prospect = self.data_plane.prospect(&error);
                     let error = format!("{error:#}");
-                    tracing::warn!(service, generation = desired.generation().0, %step, error, "failed");
-                    self.failures.failed(step, error, &service, now);
+                    if tries.failed(&error) {
+                        tracing::warn!(service, generation = desired.generation().0, %step, error, ?prospect, "failed");
+                    }
+                    self.failures.failed(step, error, prospect, &service, now);
                     self.doubtful = true;
                     complete = false;
                     self.give_back(step).await;
@@ -188,6 +197,9 @@ impl<D: DataPlanePort, A: AddressPort, R: RoutePort> Reconciler<D, A, R> {
         if routes_changed {
             self.routes.announce(&self.observed.announced);
         }
+        for (error, others) in tries.others() {
+            tracing::warn!(others, error, "others failed likewise");
+        }
         complete
     }
 
@@ -195,7 +207,7 @@ impl<D: DataPlanePort, A: AddressPort, R: RoutePort> Reconciler<D, A, R> {
     fn waits_for_address(&self, step: &Step, now: Instant) -> bool {
         let is_refused = |vip: &IpAddr| {
             !self.observed.addresses.contains(vip)
-                && !self.failures.may_try(&Step::AddVip(*vip), now)
+                && !self.failures.is_due(&Step::AddVip(*vip), now)
         };
         matches!(step, Step::GuardVip(vip) if is_refused(vip))
     }
@@ -244,5 +256,18 @@ impl<D: DataPlanePort, A: AddressPort, R: RoutePort> Reconciler<D, A, R> {
         }
         let names: Vec<&str> = names.iter().map(|name| name.0.as_str()).collect();
         if names.is_empty() { "-".to_owned() } else { names.join(",") }
+    }
+}
+
+/// True when the step, once done, leaves more room than before. A program that replaces another one may have fewer backends.
+fn frees(step: &Step, before: &Observed) -> bool {
+    match step {
+        Step::RemoveProgram(_) | Step::UnguardVip(_) => true,
+        Step::PutProgram(frontend, _) => before.programs.contains_key(frontend),
+        Step::Withdraw(_)
+        | Step::GuardVip(_)
+        | Step::AddVip(_)
+        | Step::Announce(..)
+        | Step::RemoveVip(_) => false,
     }
 }

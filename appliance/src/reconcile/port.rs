@@ -12,6 +12,17 @@ pub(crate) type DataPlaneState = (BTreeMap<Frontend, Program>, BTreeSet<IpAddr>,
 /// Our VIPs, and the host's other addresses.
 pub(crate) type AddressState = (BTreeSet<IpAddr>, BTreeSet<HostAddress>);
 
+/// Whether trying again can help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Prospect {
+    /// It may pass by itself.
+    Soon,
+    /// Only when something else is freed first: a limit is reached.
+    WhenFreed,
+    /// Only when something else is wanted.
+    Never,
+}
+
 /// The data plane.
 pub(crate) trait DataPlanePort {
     /// Reads back what is in place.
@@ -24,6 +35,8 @@ pub(crate) trait DataPlanePort {
     async fn guard(&self, vip: IpAddr) -> anyhow::Result<()>;
     /// Lets the kernel's stack have an address again.
     async fn unguard(&self, vip: IpAddr) -> anyhow::Result<()>;
+    /// Whether trying again can help after this error of one of the above.
+    fn prospect(&self, error: &anyhow::Error) -> Prospect;
 }
 
 /// Addresses of this host.

@@ -14,6 +14,7 @@ struct FakeWorld {
     state: Observed,
     calls: Vec<String>,
     broken: Option<fn(&str) -> bool>,
+    prospect: Option<Prospect>,
 }
 
 /// A fake of all three ports at once.
@@ -59,6 +60,9 @@ impl DataPlanePort for FakePorts {
     }
     async fn unguard(&self, vip: IpAddr) -> anyhow::Result<()> {
         self.call(format!("unguard {vip}"), |w| assert!(w.guarded.remove(&vip)))
+    }
+    fn prospect(&self, _: &anyhow::Error) -> Prospect {
+        self.0.borrow().prospect.unwrap_or(Prospect::Soon)
     }
 }
 
@@ -308,4 +312,62 @@ async fn memory_is_trusted_until_something_fails() {
     assert_eq!(calls[..2], ["routes [203.0.113.2/32]", "remove 203.0.113.1:80/tcp"]);
     bench.reconciler.pass(&only("b", 2), &health, &reserved, Look::Memory, bench.now).await;
     assert_eq!(bench.ports.calls(), ["read"], "the step that failed may have done something");
+}
+
+/// So many services with one backend each.
+fn many(count: u8, generation: u64) -> Desired {
+    let service = |number: u8| {
+        format!(
+            "[[service]]\nname = \"s{number}\"\nvips = [\"203.0.113.{number}\"]\nport = 80\nprotocol = \"tcp\"\n\
+             backend = [{{ address = \"10.0.0.1\", port = 80 }}]\n"
+        )
+    };
+    let services: String = (1..=count).map(service).collect();
+    let text = format!("data-plane = {{ interfaces = [\"eth0\"] }}\n{services}");
+    Desired::new(Generation(generation), crate::config::parse(&text).unwrap().services).0
+}
+
+fn puts(calls: &[String]) -> usize {
+    calls.iter().filter(|call| call.starts_with("put ")).count()
+}
+
+#[tokio::test]
+async fn a_limit_is_not_tried_again_until_something_is_freed() {
+    let mut bench = Bench::new();
+    bench.ports.0.borrow_mut().prospect = Some(Prospect::WhenFreed);
+    bench.ports.break_if(|call| call.starts_with("put ") && call != "put 203.0.113.1:80/tcp");
+    let desired = many(200, 1);
+    assert_eq!(puts(&bench.pass(&desired).await), 200, "each is tried once");
+    let problems = bench.reconciler.problems();
+    assert_eq!(problems.len(), 9, "{problems:?}");
+    assert_eq!(problems[8], "and 191 others: it is broken");
+
+    bench.now += Duration::from_secs(200);
+    assert_eq!(puts(&bench.pass(&desired).await), 0);
+    // After minutes a few are tried, and the others have their turn later.
+    bench.now += Duration::from_secs(101);
+    assert_eq!(puts(&bench.pass(&desired).await), 16);
+    assert_eq!(puts(&bench.pass(&desired).await), 0);
+    bench.now += Duration::from_secs(30);
+    assert_eq!(puts(&bench.pass(&desired).await), 16);
+
+    // One service goes, which frees room for others.
+    bench.ports.break_if(|_| false);
+    let all = many(200, 2);
+    let fewer = Desired::new(Generation(2), all.services().skip(1).cloned().collect::<Vec<_>>()).0;
+    bench.pass(&fewer).await;
+    bench.pass(&fewer).await;
+    assert_eq!(bench.reconciler.problems(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn what_can_never_work_is_tried_once() {
+    let mut bench = Bench::new();
+    bench.ports.0.borrow_mut().prospect = Some(Prospect::Never);
+    bench.ports.break_if(|call| call.starts_with("put "));
+    assert_eq!(puts(&bench.pass(&two_services(1)).await), 2);
+    assert_eq!(bench.reconciler.retry_at(), None);
+    bench.now += Duration::from_secs(100_000);
+    assert_eq!(puts(&bench.pass(&two_services(1)).await), 0);
+    assert_eq!(bench.reconciler.problems().len(), 2);
 }
