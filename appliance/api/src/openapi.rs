@@ -5,8 +5,8 @@
 
 use crate::{
     Backend, BgpError, BgpErrorKind, BgpPeer, BgpRoute, BgpSpeaker, BgpState, Change, ChangeKind,
-    Counters, Drop, Health, Held, Link, NextHopState, PeerReport, Problem, Protocol, RatePoint, Rates,
-    Service, ServiceReport, ServiceState, Snapshot, SourceChange, SourceReport, SourceState,
+    Counters, Drop, Health, Held, Link, NextHopState, PeerReport, Problem, Protocol, RatePoint,
+    Rates, Service, ServiceReport, ServiceState, Snapshot, SourceChange, SourceReport, SourceState,
     SourceSummary, Status, Traffic, Vip, WantedBackend, WantedHealth, WantedPeer, WantedRoute,
     WantedService, XdpMode,
 };

@@ -82,6 +82,8 @@ fn held_service(frontend: &Frontend, program: &Program) -> Service {
         full_nat: program.full_nat.clone(),
         nat64: !is_v4(frontend.vip) && program.backends.iter().any(|b| is_v4(b.address.ip())),
         route: RouteAttributes::default(),
+        // It gives way to everybody.
+        is_configured: false,
     }
 }
 

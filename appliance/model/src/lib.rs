@@ -13,8 +13,8 @@ mod service;
 pub mod testing;
 
 pub use desired::{Clash, Desired, Generation};
-pub use held::{HELD, held, is_held, keep_unclaimed};
 pub use health::{Health, HealthCheck, PROBE_INTERVAL, Probe, StatusRange, Target, Verdict};
+pub use held::{HELD, held, is_held, keep_unclaimed};
 pub use observed::{Observed, RouteAttributes, host_prefix};
 pub use reserved::{Class, Holder, HostAddress, Prefixes, Reserved, Rule, Violation, reasons};
 pub use service::{

@@ -34,11 +34,7 @@ use tokio_util::sync::CancellationToken;
 const NEXT_HOPS_WITHIN: Duration = Duration::from_millis(300);
 
 /// Starts everything. What can fail without having touched anything comes first.
-pub(super) async fn start(
-    path: PathBuf,
-    config: Config,
-    api: Handle,
-) -> anyhow::Result<Appliance> {
+pub(super) async fn start(path: PathBuf, config: Config, api: Handle) -> anyhow::Result<Appliance> {
     let listen = config.api_listen;
     let listener = TcpListener::bind(listen)
         .await

@@ -12,7 +12,9 @@ pub(crate) use recovery::{Expected, Recovery};
 pub(crate) use writer::SharedLedger;
 
 use crate::raw::Raw;
-use crate::sources::{Bridge, Bridges, Limits, Merged, Refusal, SaidChange, SaidState, Wish, merge};
+use crate::sources::{
+    Bridge, Bridges, Limits, Merged, Refusal, SaidChange, SaidState, Wish, merge,
+};
 use disk::Found;
 use sluice_model::{Desired, Generation, Observed, Service, ServiceName};
 use std::collections::BTreeMap;
