@@ -4,8 +4,8 @@
 
 use proptest::prelude::*;
 use sluice_model::{
-    Desired, Generation, Health, Observed, Protocol, Service, canonical_prefixes, held, is_held,
-    keep_unclaimed, testing,
+    Desired, Generation, Health, Observed, Protocol, Reserved, Service, canonical_prefixes, held,
+    is_held, keep_unclaimed, testing,
 };
 use sluice_plan::{Step, plan};
 use std::net::IpAddr;
@@ -48,7 +48,7 @@ fn service() -> impl Strategy<Value = Service> {
 fn served(services: Vec<Service>) -> Observed {
     let desired = Desired::new(Generation(1), services).0;
     let mut world = Observed { attached: true, ..Observed::default() };
-    for step in plan(&desired, &world, &Health::default()) {
+    for step in plan(&desired, &world, &Health::default(), &Reserved::default()) {
         step.apply(&mut world);
     }
     world
@@ -71,7 +71,7 @@ proptest! {
         // The routers were told by a process that is no more; they hear the same prefixes again.
         let announced = world.announced.clone();
         let mut start = Observed { announced: Default::default(), ..world.clone() };
-        for step in plan(&desired, &start.clone(), &Health::default()) {
+        for step in plan(&desired, &start.clone(), &Health::default(), &Reserved::default()) {
             match &step {
                 Step::Announce(..) => {}
                 // A single address of several; how new flows choose is all that changes.
@@ -98,7 +98,7 @@ proptest! {
         let held: Vec<Arc<Service>> = held(&world).into_iter().map(Arc::new).collect();
         keep_unclaimed(&mut desired, &held);
         let claimed: Vec<_> = claim.canonical().frontends().collect();
-        for step in plan(&desired, &world, &Health::default()) {
+        for step in plan(&desired, &world, &Health::default(), &Reserved::default()) {
             prop_assert!(!matches!(step, Step::RemoveProgram(_) | Step::RemoveVip(_)), "{}", step);
             if let Step::PutProgram(frontend, program) = &step {
                 prop_assert!(claimed.contains(frontend) || world.programs[frontend].multihomed != program.multihomed);
