@@ -1,0 +1,156 @@
+//! Single cases of what is planned.
+
+use super::*;
+
+#[test]
+fn only_usable_backends_are_programmed() {
+    let weights = [1, 1, 0, 1, 1];
+    let backends: Vec<(&str, u16)> = BACKENDS.into_iter().zip(weights).collect();
+    let service = |health| Service { health, ..testing::service("web", &VIPS[..1], &backends) };
+    let programmed = |health_check: Option<HealthCheck>, verdicts: [Verdict; 3], lost: &[&str]| {
+        let desired = Desired::new(Generation(1), [service(health_check)]).0;
+        let mut health = health(&verdicts, &Observed::default());
+        health.without_way = lost.iter().map(|address| address.parse().unwrap()).collect();
+        let mut world = Observed { attached: true, ..Observed::default() };
+        for step in plan(&desired, &world, &health) {
+            step.apply(&mut world);
+        }
+        let program = world.programs.into_values().next().unwrap();
+        let backends: BTreeMap<String, u16> =
+            program.backends.iter().map(|b| (b.address.to_string(), b.weight)).collect();
+        (backends, !world.announced.is_empty())
+    };
+    let set = |of: &[(&str, u16)]| -> BTreeMap<String, u16> {
+        of.iter().map(|(a, w)| (a.to_string(), *w)).collect()
+    };
+    use Verdict::{Down, Unknown, Up};
+    let cases = [
+        (
+            "unchecked",
+            None,
+            [Down; 3],
+            set(&[("10.1.0.1:80", 1), ("10.1.0.2:80", 1), ("10.1.0.3:80", 0)]),
+            true,
+            &[][..],
+        ),
+        (
+            "unchecked, one without a way",
+            None,
+            [Up; 3],
+            set(&[("10.1.0.2:80", 1), ("10.1.0.3:80", 0)]),
+            true,
+            &["10.1.0.1"],
+        ),
+        (
+            "one down",
+            Some(check()),
+            [Up, Down, Up],
+            set(&[("10.1.0.1:80", 1), ("10.1.0.3:80", 0)]),
+            true,
+            &[],
+        ),
+        (
+            "all without a way",
+            Some(check()),
+            [Up; 3],
+            set(&[]),
+            false,
+            &["10.1.0.1", "10.1.0.2", "10.1.0.3"],
+        ),
+        ("unknown", Some(check()), [Unknown; 3], set(&[]), false, &[]),
+        (
+            "only the draining one is up",
+            Some(check()),
+            [Down, Down, Up],
+            set(&[("10.1.0.3:80", 0)]),
+            false,
+            &[],
+        ),
+        ("all down", Some(check()), [Down; 3], set(&[]), false, &[]),
+    ];
+    for (name, check, verdicts, backends, announced, lost) in cases {
+        assert_eq!(programmed(check, verdicts, lost), (backends, announced), "{name}");
+    }
+}
+
+#[test]
+fn the_first_service_of_a_vip_decides_its_route() {
+    let service = |name: &str, port, med, vips: &[&str]| Service {
+        port,
+        route: RouteAttributes { med, ..RouteAttributes::default() },
+        ..testing::service(name, vips, &[(BACKENDS[0], 1)])
+    };
+    let services = [
+        service("b", 81, Some(7), &[VIPS[0], VIPS[1]]),
+        service("a", 80, Some(5), &[VIPS[0]]),
+        service("c", 82, Some(5), &[VIPS[0]]),
+    ];
+    let desired = Desired::new(Generation(1), services).0;
+    let wanted = Wanted::new(&desired, &Health::default(), Refused::default());
+    let meds: Vec<_> = wanted.announced.values().map(|route| route.med).collect();
+    assert_eq!(meds, [Some(5), Some(7)]);
+    let words: Vec<String> =
+        wanted.disagreements.iter().map(|(name, why)| format!("{name}: {why}")).collect();
+    assert_eq!(
+        words,
+        ["b: 203.0.113.10 is announced with the route attributes of service a; give both the same"]
+    );
+}
+
+#[test]
+fn between_a_vip_and_a_backend_the_operator_and_then_the_first_decides() {
+    let with = |vip_configured: bool, backend_configured: bool, seated: Option<bool>| {
+        let services = [
+            Service {
+                is_configured: vip_configured,
+                ..testing::service("v", &["203.0.113.11"], &[(BACKENDS[0], 1)])
+            },
+            Service {
+                is_configured: backend_configured,
+                ..testing::service("b", &["203.0.113.10"], &[(BACKENDS[5], 1), (BACKENDS[1], 1)])
+            },
+        ];
+        let desired = Desired::new(Generation(1), services).0;
+        let mut observed = Observed::default();
+        match seated {
+            Some(true) => drop(observed.addresses.insert(VIPS[1].parse().unwrap())),
+            Some(false) => {
+                let frontend = desired.services().flat_map(Service::frontends).next().unwrap();
+                let served = testing::service("b", &[], &[(BACKENDS[5], 1)]);
+                let program = Program { backends: served.backends, ..a_program() };
+                observed.programs.insert(frontend, program);
+            }
+            None => {}
+        }
+        let mut health = Health::default();
+        health.adopt(&observed);
+        let refused = Refused::new(&desired, &health, &Reserved::default(), &observed.host);
+        let words =
+            desired.services().flat_map(|service| refused.words(service)).collect::<Vec<_>>();
+        let wanted = Wanted::new(&desired, &health, refused);
+        assert!(diff(&wanted, &observed).len() > 1, "the rest is served");
+        words
+    };
+    let vip_loses = ["VIP 203.0.113.11 is refused: it is a backend's of service b"];
+    let backend_loses = ["backend 203.0.113.11 is left out: it is a VIP of service v"];
+    for both in [false, true] {
+        assert_eq!(with(both, both, Some(true)), backend_loses);
+        assert_eq!(with(both, both, Some(false)), vip_loses);
+        assert_eq!(with(both, both, None), backend_loses);
+    }
+    assert_eq!(with(true, false, Some(false)), backend_loses);
+    assert_eq!(with(false, true, Some(true)), vip_loses);
+}
+
+#[test]
+fn under_nat64_an_ipv6_vip_is_announced_for_its_ipv4_backends() {
+    let plain = testing::service("web", &VIPS[2..3], &[(BACKENDS[0], 1)]);
+    let service = |nat64| Service { nat64, ..plain.clone() };
+    for nat64 in [false, true] {
+        let desired = Desired::new(Generation(1), [service(nat64)]).0;
+        let wanted = Wanted::new(&desired, &Health::default(), Refused::default());
+        let backends: Vec<_> = wanted.programs.values().flat_map(|p| &p.backends).collect();
+        assert_eq!(backends.len(), usize::from(nat64));
+        assert_eq!(wanted.announces(VIPS[2].parse().unwrap()), nat64);
+    }
+}
