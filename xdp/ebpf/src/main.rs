@@ -66,10 +66,17 @@ pub fn sluice(context: XdpContext) -> u32 {
 fn run(cpu: &Cpu) -> u32 {
     let (data, end) = (cpu.context.data(), cpu.context.data_end());
     let Some(packet) = parse(cpu, data, end) else {
-        neighbours::hand_over_arp(cpu, data, end);
-        return cpu.pass((end - data) as u64);
+        let len = (end - data) as u64;
+        if neighbours::is_arp(data, end) {
+            successors::try_hand_over(cpu, successors::NEIGHBOURS);
+        }
+        return cpu.pass(len);
     };
-    neighbours::hand_over_solicitation(cpu, &packet);
+    if neighbours::is_solicitation(&packet) {
+        let len = (end - data) as u64;
+        successors::try_hand_over(cpu, successors::NEIGHBOURS);
+        return cpu.pass(len);
+    }
     if packet.kind == Kind::Association {
         return successors::hand_over(cpu, successors::ASSOCIATIONS);
     }

@@ -15,7 +15,6 @@ use crate::header::total;
 use crate::maps::{LINKS, VIPS};
 use crate::memory::{load, store};
 use crate::packet::{ETH_LEN, ICMPV6, IPV6_LEN, Kind, Packet};
-use crate::successors::{NEIGHBOURS, try_hand_over};
 
 const ETHERTYPE_ARP: u16 = 0x0806u16.to_be();
 const ETHERTYPE_IPV6: u16 = 0x86ddu16.to_be();
@@ -38,30 +37,26 @@ const HOP_LIMIT: u8 = 255;
 const SOLICITED: u32 = 0x4000_0000u32.to_be();
 const ADVERTISEMENT_LEN: usize = DISCOVERY_LEN + OPTION_LEN;
 
-/// Ends the run with the program that answers, if this may be an ARP packet. Comes back otherwise.
+/// True for what may be an ARP packet.
 #[inline(always)]
-pub fn hand_over_arp(cpu: &Cpu, data: usize, end: usize) {
+pub fn is_arp(data: usize, end: usize) -> bool {
     if data + ETH_LEN + ARP_LEN > end {
-        return;
+        return false;
     }
     // SAFETY: compared above.
     let ethertype: u16 = unsafe { load(data + 12) };
-    if ethertype == ETHERTYPE_ARP {
-        try_hand_over(cpu, NEIGHBOURS);
-    }
+    ethertype == ETHERTYPE_ARP
 }
 
-/// The same for a neighbour solicitation.
+/// True for what may be a neighbour solicitation.
 #[inline(always)]
-pub fn hand_over_solicitation(cpu: &Cpu, packet: &Packet) {
+pub fn is_solicitation(packet: &Packet) -> bool {
     if packet.kind != Kind::Icmp || packet.is_v4 || packet.l4 + 1 > packet.end {
-        return;
+        return false;
     }
     // SAFETY: compared above.
     let kind: u8 = unsafe { load(packet.l4) };
-    if kind == SOLICITATION {
-        try_hand_over(cpu, NEIGHBOURS);
-    }
+    kind == SOLICITATION
 }
 
 /// The program.

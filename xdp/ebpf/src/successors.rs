@@ -9,7 +9,8 @@ pub use sluice_xdp_abi::names::{
 use crate::cpu::Cpu;
 use crate::maps::SUCCESSORS;
 
-/// Ends this program's run with that of another one; comes back only without it.
+/// Ends this program's run with that of another one; comes back only without it. The packet must not be read afterwards:
+/// for the verifier of many kernels (6.12 among them) a tail call invalidates what is known of it.
 #[inline(always)]
 pub fn try_hand_over(cpu: &Cpu, to: u32) {
     // SAFETY: what this run has open is memory of maps; nothing needs to be dropped.
