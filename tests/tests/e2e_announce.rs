@@ -106,12 +106,7 @@ fn no_request_fails_once_a_dead_backend_is_marked_down() -> Result<()> {
         Ok(())
     })?;
     let verdict = Instant::now();
-    let before = traffic.so_far().answered();
-    until("two hundred further answers", SOON, || {
-        let answered = traffic.so_far().answered();
-        ensure!(answered > before + 200, "{answered}");
-        Ok(())
-    })?;
+    traffic.wait_answered(200, SOON)?;
     let report = traffic.stop()?;
     let later = report.failures_after(verdict);
     assert!(later.is_empty(), "{} of {}: {later:?}", later.len(), report.sent);

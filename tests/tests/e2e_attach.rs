@@ -23,17 +23,9 @@ fn pins_removed_under_traffic_lose_no_request_and_come_back() -> Result<()> {
     let mut lab = Topology::build("e2e_unpinned", Kind::Frr, 2)?;
     lab.start_standard()?;
     let traffic = Traffic::start(&lab.client, &lab.targets(), PACE, PATIENCE);
-    let enough = |more: u64| {
-        let before = traffic.so_far().answered();
-        until("further answers", REPAIRED, || {
-            let answered = traffic.so_far().answered();
-            ensure!(answered > before + more, "{answered}");
-            Ok(())
-        })
-    };
-    enough(50)?;
+    traffic.wait_answered(50, REPAIRED)?;
     std::fs::remove_dir_all(lab.appliance.pin_dir())?;
-    enough(200)?;
+    traffic.wait_answered(200, REPAIRED)?;
     until("the pins to be back and it to be said", REPAIRED, || {
         let status: sluice_api::Status = lab.appliance.api("status")?;
         let is_told =
@@ -43,19 +35,12 @@ fn pins_removed_under_traffic_lose_no_request_and_come_back() -> Result<()> {
         Ok(())
     })?;
     lab.appliance.kill()?;
-    enough(50)?;
+    traffic.wait_answered(50, REPAIRED)?;
     lab.appliance.start_ready()?;
     let status: sluice_api::Status = lab.appliance.api("status")?;
     assert!(status.adopted, "{status:?}");
-    enough(50)?;
-    let report = traffic.stop()?;
-    assert!(
-        report.failures.is_empty(),
-        "{} of {}: {:?}",
-        report.failures.len(),
-        report.sent,
-        report.failures
-    );
+    traffic.wait_answered(50, REPAIRED)?;
+    traffic.stop_unharmed()?;
     Ok(())
 }
 

@@ -48,15 +48,7 @@ fn a_ledger_of_garbage_takes_nothing_off_the_air() -> Result<()> {
     let targets = [(VIP.0, WEB_PORT).into(), (VIP.1, WEB_PORT).into()];
     let targets = targets.map(|to| (sluice_tests::lab::client::Transport::Http, to));
     let traffic = Traffic::start(&lab.client, &targets, PACE, PATIENCE);
-    let enough = |more: u64| {
-        let before = traffic.so_far().answered();
-        until("further answers", SOON, || {
-            let answered = traffic.so_far().answered();
-            ensure!(answered > before + more, "{answered}");
-            Ok(())
-        })
-    };
-    enough(50)?;
+    traffic.wait_answered(50, SOON)?;
 
     lab.appliance.kill()?;
     let ledger = lab.appliance.state_dir().join("desired.json");
@@ -87,7 +79,7 @@ fn a_ledger_of_garbage_takes_nothing_off_the_air() -> Result<()> {
         })
     };
     fresh()?;
-    enough(100)?;
+    traffic.wait_answered(100, SOON)?;
     let output = lab.appliance.cli(&["status"])?;
     assert!(String::from_utf8_lossy(&output.stdout).contains("DEGRADED"), "{output:?}");
 
@@ -97,11 +89,9 @@ fn a_ledger_of_garbage_takes_nothing_off_the_air() -> Result<()> {
     caller.wish("PUT", "prod", &state(&lab, 2))?;
     lab.appliance.wait_ready(SOON)?;
     fresh()?;
-    enough(50)?;
+    traffic.wait_answered(50, SOON)?;
     let services: Vec<sluice_api::Service> = lab.appliance.api("services")?;
     assert_eq!(services.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(), ["prod/web"]);
-    let report = traffic.stop()?;
-    let failed = (report.failures.len(), report.sent);
-    assert!(report.failures.is_empty(), "{failed:?}: {:?}", report.failures);
+    traffic.stop_unharmed()?;
     lab.appliance.stop().map(drop)
 }

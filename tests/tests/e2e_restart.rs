@@ -22,17 +22,9 @@ fn killed_and_adopted(name: &str, kind: Kind) -> Result<()> {
     let mut lab = Topology::build(name, kind, 2)?;
     lab.start_standard()?;
     let traffic = Traffic::start(&lab.client, &lab.targets(), PACE, PATIENCE);
-    let enough = |more: u64| {
-        let before = traffic.so_far().answered();
-        until("further answers", SOON, || {
-            let answered = traffic.so_far().answered();
-            ensure!(answered > before + more, "{answered}");
-            Ok(())
-        })
-    };
-    enough(50)?;
+    traffic.wait_answered(50, SOON)?;
     lab.appliance.kill()?;
-    enough(200)?;
+    traffic.wait_answered(200, SOON)?;
     let routes = lab.router.routes()?;
     assert_eq!(routes.len(), 2, "{kind} keeps the routes of a crashed daemon: {routes:?}");
     lab.appliance.start_ready()?;
@@ -47,15 +39,8 @@ fn killed_and_adopted(name: &str, kind: Kind) -> Result<()> {
         }
         Ok(())
     })?;
-    enough(50)?;
-    let report = traffic.stop()?;
-    assert!(
-        report.failures.is_empty(),
-        "{} of {}: {:?}",
-        report.failures.len(),
-        report.sent,
-        report.failures
-    );
+    traffic.wait_answered(50, SOON)?;
+    let report = traffic.stop_unharmed()?;
     assert_eq!(report.disguised, 0);
     Ok(())
 }

@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, ensure};
 
 use super::client::{Attempt, Outcome, Transport, request};
 use super::netns::Netns;
+use super::wait::until;
 
 /// One request that was not answered.
 #[derive(Clone, Debug)]
@@ -155,6 +156,31 @@ impl Traffic {
         let mut whole = Report::default();
         whole.merge(self.report.lock().unwrap_or_else(PoisonError::into_inner).clone());
         whole
+    }
+
+    /// Waits until so many more requests are answered than by now.
+    ///
+    /// # Errors
+    /// When they are not, in this time.
+    pub fn wait_answered(&self, more: u64, deadline: Duration) -> Result<()> {
+        let before = self.so_far().answered();
+        until("further answers", deadline, || {
+            let answered = self.so_far().answered();
+            ensure!(answered > before + more, "{answered} answers, {before} before");
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    /// Ends the traffic, of which every request must have been answered.
+    ///
+    /// # Errors
+    /// Those of [`Traffic::stop`]; which requests failed, and how.
+    pub fn stop_unharmed(self) -> Result<Report> {
+        let report = self.stop()?;
+        let (failed, sent) = (report.failures.len(), report.sent);
+        ensure!(failed == 0, "{failed} of {sent} requests failed: {:?}", report.failures);
+        Ok(report)
     }
 
     /// Ends the traffic and waits for the requests under way.
