@@ -6,7 +6,7 @@
 //! probe and balanced packets reach what clients could not reach themselves.
 
 use crate::service::ServiceName;
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -121,33 +121,40 @@ pub struct Rule<'a> {
 impl Class {
     /// The class of an address; `None` when it can be one host's.
     pub fn of(address: IpAddr) -> Option<Self> {
-        match address {
-            IpAddr::V4(v4) => Class::of_v4(v4),
-            IpAddr::V6(v6) => Class::of_v6(v6),
-        }
+        BLOCKS.iter().find(|(_, block)| block.contains(&address)).map(|(class, _)| *class)
     }
 
-    fn of_v4(address: Ipv4Addr) -> Option<Self> {
-        match address.octets() {
-            [0, ..] => Some(Class::Unspecified),
-            [127, ..] => Some(Class::Loopback),
-            [169, 254, ..] => Some(Class::LinkLocal),
-            [224..=239, ..] => Some(Class::Multicast),
-            [240..=255, ..] => Some(Class::Broadcast),
-            _ => None,
-        }
+    /// A class with a block that shares addresses with this range of one family; `None` when each can be one host's.
+    pub fn within(first: IpAddr, last: IpAddr) -> Option<(Self, IpNet)> {
+        let is_in = |block: &IpNet| block.network() <= last && first <= block.broadcast();
+        let mut same = BLOCKS.iter().filter(|(_, b)| b.addr().is_ipv4() == first.is_ipv4());
+        same.find(|(_, block)| is_in(block)).copied()
     }
+}
 
-    fn of_v6(address: Ipv6Addr) -> Option<Self> {
-        match address.segments() {
-            [0, 0, 0, 0, 0, 0, 0, 0] => Some(Class::Unspecified),
-            [0, 0, 0, 0, 0, 0, 0, 1] => Some(Class::Loopback),
-            [0, 0, 0, 0, 0, 0 | 0xffff, _, _] => Some(Class::Mapped),
-            [0xfe80..=0xfebf, ..] => Some(Class::LinkLocal),
-            [0xff00..=0xffff, ..] => Some(Class::Multicast),
-            _ => None,
-        }
-    }
+/// The blocks of all classes. The first that has an address decides, so the narrow ones are ahead of the wide.
+const BLOCKS: [(Class, IpNet); 11] = [
+    (Class::Unspecified, v4([0, 0, 0, 0], 8)),
+    (Class::Loopback, v4([127, 0, 0, 0], 8)),
+    (Class::LinkLocal, v4([169, 254, 0, 0], 16)),
+    (Class::Multicast, v4([224, 0, 0, 0], 4)),
+    (Class::Broadcast, v4([240, 0, 0, 0], 4)),
+    (Class::Unspecified, v6([0; 8], 128)),
+    (Class::Loopback, v6([0, 0, 0, 0, 0, 0, 0, 1], 128)),
+    (Class::Mapped, v6([0, 0, 0, 0, 0, 0xffff, 0, 0], 96)),
+    (Class::Mapped, v6([0; 8], 96)),
+    (Class::LinkLocal, v6([0xfe80, 0, 0, 0, 0, 0, 0, 0], 10)),
+    (Class::Multicast, v6([0xff00, 0, 0, 0, 0, 0, 0, 0], 8)),
+];
+
+const fn v4(octets: [u8; 4], length: u8) -> IpNet {
+    let [a, b, c, d] = octets;
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), length))
+}
+
+const fn v6(segments: [u16; 8], length: u8) -> IpNet {
+    let [a, b, c, d, e, f, g, h] = segments;
+    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(a, b, c, d, e, f, g, h), length))
 }
 
 impl fmt::Display for Class {

@@ -126,3 +126,26 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_range_is_of_a_class_when_one_address_is() {
+    for (first, last, block) in [
+        ("203.0.113.0", "203.0.113.255", None),
+        ("127.0.0.1", "127.0.0.1", Some("127.0.0.0/8")),
+        ("126.0.0.0", "128.0.0.0", Some("127.0.0.0/8")),
+        ("126.255.255.0", "126.255.255.255", None),
+        ("128.0.0.0", "169.253.255.255", None),
+        ("128.0.0.0", "169.254.0.0", Some("169.254.0.0/16")),
+        ("255.255.255.255", "255.255.255.255", Some("240.0.0.0/4")),
+        ("0.0.0.0", "255.255.255.255", Some("0.0.0.0/8")),
+        ("2001:db8::", "2001:db8::ffff", None),
+        ("::1", "::1", Some("::1/128")),
+        ("fe00::", "fec0::", Some("fe80::/10")),
+        ("fec0::", "feff::", None),
+    ] {
+        let found = Class::within(ip(first), ip(last)).map(|(_, block)| block.to_string());
+        assert_eq!(found.as_deref(), block, "{first}-{last}");
+        let ends = [first, last].map(|end| Class::of(ip(end)));
+        assert!(found.is_some() || ends == [None, None], "{first}-{last}");
+    }
+}
