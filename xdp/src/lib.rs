@@ -47,8 +47,9 @@ pub use error::{
     RemoveError, Retry, SnapshotError, SweepError, VipError,
 };
 pub use findings::{Finding, Inspection};
-/// The highest source port that clients' connections are given under NAT64.
-pub use sluice_xdp_abi::limits::MAX_NAT64_PORT;
+pub use sluice_xdp_abi::limits::{
+    MAX_BACKENDS_PER_SERVICE, MAX_NAT64_PORT, MAX_SERVICES_PER_ENDPOINT,
+};
 pub use types::{
     AttachMode, AttachPolicy, Backend, Counters, Frontend, NextHop, NoBackend, Options, Program,
     Protocol, Snapshot, Traffic,

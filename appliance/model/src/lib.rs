@@ -6,6 +6,7 @@
 mod desired;
 mod health;
 mod held;
+mod limits;
 mod observed;
 mod reserved;
 mod service;
@@ -15,6 +16,7 @@ pub mod testing;
 pub use desired::{Clash, Desired, Generation};
 pub use health::{Health, HealthCheck, PROBE_INTERVAL, Probe, StatusRange, Target, Verdict};
 pub use held::{HELD, held, is_held, keep_unclaimed};
+pub use limits::{MAX_BACKENDS_PER_FRONTEND, MAX_FRONTENDS_PER_BACKEND, Surplus};
 pub use observed::{Observed, RouteAttributes, host_prefix};
 pub use reserved::{Class, Holder, HostAddress, Prefixes, Reserved, Rule, Violation, reasons};
 pub use service::{

@@ -12,10 +12,12 @@
 //! [`plan`] puts steps in an order that keeps the rules when every step succeeds; [`Step::allowed`] lets the
 //! executor keep them when some fail.
 
+mod excess;
 mod refused;
 mod step;
 mod wanted;
 
+pub use excess::Excess;
 pub use refused::Refused;
 pub use step::{Blocked, Step};
 pub use wanted::{RouteDisagreement, Wanted};

@@ -1,5 +1,6 @@
 //! What should be once health has been taken into account; the same for first start, resync and a single change.
 
+use crate::excess::{Crowd, Excess};
 use crate::refused::Refused;
 use ipnet::IpNet;
 use sluice_model::{
@@ -22,6 +23,8 @@ pub struct Wanted {
     pub announced: BTreeMap<IpNet, RouteAttributes>,
     /// Services whose route attributes are not those their VIP is announced with.
     pub disagreements: BTreeMap<ServiceName, RouteDisagreement>,
+    /// Services with more backends or frontends than the data plane holds: the first of their frontends that lacks some.
+    pub excess: BTreeMap<ServiceName, Excess>,
     /// What was asked for and is left out.
     pub refused: Refused,
 }
@@ -44,9 +47,13 @@ impl Wanted {
         let mut wanted = Wanted::default();
         // Services come by name, and the first of a VIP has its say about the route.
         let mut routes: BTreeMap<IpAddr, &Service> = BTreeMap::new();
+        let mut crowd = Crowd::default();
         for service in desired.services() {
             for frontend in service.frontends().filter(|f| !refused.has_vip(&service.name, f.vip)) {
-                let program = program(service, frontend, health, &refused);
+                let mut program = program(service, frontend, health, &refused);
+                if let Some(excess) = crowd.admit(frontend, &mut program.backends) {
+                    wanted.excess.entry(service.name.clone()).or_insert(excess);
+                }
                 wanted.vips.insert(frontend.vip);
                 let first = *routes.entry(frontend.vip).or_insert(service);
                 if first.route != service.route {

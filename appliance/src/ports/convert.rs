@@ -4,6 +4,12 @@ use sluice_model::{
     Backend, Frontend, NoBackend, Program, Protocol, RouteAttributes, canonical_prefixes,
 };
 
+// What the planner leaves out is what the data plane would refuse.
+const _: () = assert!(
+    sluice_model::MAX_BACKENDS_PER_FRONTEND == sluice_xdp::MAX_BACKENDS_PER_SERVICE as usize
+        && sluice_model::MAX_FRONTENDS_PER_BACKEND == sluice_xdp::MAX_SERVICES_PER_ENDPOINT
+);
+
 pub(super) fn frontend_to_xdp(frontend: Frontend) -> sluice_xdp::Frontend {
     sluice_xdp::Frontend {
         vip: frontend.vip,

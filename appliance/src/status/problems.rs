@@ -35,6 +35,8 @@ impl View<'_> {
             let words = self.refused.words(service).into_iter();
             words.map(|word| format!("service {}: {word}", service.name))
         }));
+        let excess = wanted.excess.iter();
+        problems.extend(excess.map(|(service, excess)| format!("service {service}: {excess}")));
         let disagreements = wanted.disagreements.iter();
         problems.extend(disagreements.map(|(service, with)| format!("service {service}: {with}")));
         problems.extend(self.unserved(wanted));

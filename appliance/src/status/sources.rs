@@ -96,6 +96,7 @@ impl View<'_> {
         report.problem = (!refused.is_empty())
             .then(|| refused.join("; "))
             .or_else(|| self.failures.get(made.name.0.as_str()).cloned())
+            .or_else(|| wanted.excess.get(&made.name).map(ToString::to_string))
             .or_else(|| wanted.disagreements.get(&made.name).map(ToString::to_string))
             .or_else(|| self.lost_way(made));
         report

@@ -154,3 +154,42 @@ fn under_nat64_an_ipv6_vip_is_announced_for_its_ipv4_backends() {
         assert_eq!(wanted.announces(VIPS[2].parse().unwrap()), nat64);
     }
 }
+
+#[test]
+fn what_the_data_plane_has_no_place_for_is_left_out_and_said() {
+    let many: Vec<String> = (0..500).map(|n| format!("10.2.{}.{}:80", n / 250, n % 250)).collect();
+    let many: Vec<(&str, u16)> = many.iter().map(|text| (text.as_str(), 1)).collect();
+    let port = |name: &str, port| Service {
+        port,
+        ..testing::service(
+            name,
+            &VIPS[..1],
+            &[(BACKENDS[0], 1), (BACKENDS[1], u16::from(port == 131))],
+        )
+    };
+    let crowd = (101..=140).map(|number| port(&format!("p{number}"), number));
+    let others = [
+        testing::service("few", &VIPS[1..2], &many[..409]),
+        testing::service("many", &VIPS[1..2], &many),
+    ];
+    let many = Service { port: 81, ..others[1].clone() };
+    let desired = Desired::new(Generation(1), crowd.chain([others[0].clone(), many])).0;
+    let wanted = Wanted::new(&desired, &Health::default(), Refused::default());
+    let weighted = |name: &str| {
+        let service = desired.service(&sluice_model::ServiceName(name.into())).unwrap();
+        let frontend = service.frontends().next().unwrap();
+        wanted.programs[&frontend].backends.iter().filter(|b| b.weight > 0).count()
+    };
+    assert_eq!((weighted("few"), weighted("many")), (409, 409));
+    // Weight 0 takes a place as well.
+    assert_eq!((weighted("p101"), weighted("p130"), weighted("p131")), (1, 1, 0));
+    let said: Vec<&str> = wanted.excess.keys().map(|name| name.0.as_str()).collect();
+    assert_eq!((said.len(), said[0], said[1], said[10]), (11, "many", "p131", "p140"));
+    assert_eq!(
+        wanted.excess.values().take(2).map(ToString::to_string).collect::<Vec<_>>(),
+        [
+            "port 81/tcp of 203.0.113.11 has 500 usable backends, and new flows go to 409, as many as the data plane holds",
+            "10.1.0.1:80 is no backend of port 131/tcp of 203.0.113.10: 30 other frontends lead to it, as many as the data plane can tell apart",
+        ]
+    );
+}
