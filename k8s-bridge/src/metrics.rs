@@ -1,5 +1,6 @@
 //! What is counted, and `/metrics` in the Prometheus text exposition format 0.0.4.
 
+use crate::index::LeftOut;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -50,6 +51,8 @@ pub struct State {
     pub wanted: usize,
     /// Appliances by URL, with their state in one word.
     pub appliances: Vec<(String, &'static str)>,
+    /// What of Services there is no place for on an appliance.
+    pub left_out: LeftOut,
     /// Pools: name, addresses in use, addresses left.
     pub pools: BTreeMap<String, (u128, u128)>,
 }
@@ -172,6 +175,13 @@ fn now(page: &mut Page, state: &State) {
         "Frontends the appliances are asked for.",
     );
     page.sample("", &[], state.wanted);
+    page.family(
+        "sluice_bridge_left_out",
+        "gauge",
+        "Endpoints and ports of Services that are too large for an appliance.",
+    );
+    page.sample("", &[("what", "endpoints")], state.left_out.endpoints);
+    page.sample("", &[("what", "ports")], state.left_out.ports);
     page.family("sluice_bridge_appliance_up", "gauge", "1 when the appliance takes changes.");
     for (url, word) in &state.appliances {
         page.sample("", &[("appliance", url), ("state", word)], u8::from(*word == "Up"));
@@ -228,6 +238,7 @@ mod tests {
         let page = metrics.render();
         for line in [
             "sluice_bridge_leader 1",
+            "sluice_bridge_left_out{what=\"ports\"} 0",
             "sluice_bridge_generation 7",
             "sluice_bridge_api_requests_total{verb=\"patch\",kind=\"Service\",result=\"ok\"} 1",
             "sluice_bridge_push_seconds_bucket{appliance=\"https://a\\\"b\",le=\"0.002\"} 0",

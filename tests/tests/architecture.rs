@@ -19,7 +19,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("sluice-ebpf-build", &[]),
     ("sluice-plan", &["sluice-model"]),
     ("sluice-bgp", &["sluice-bgp-core"]),
-    ("sluice-bridge", &["sluice-api"]),
+    // The pure rule about which addresses may be VIPs, and the limits of the data plane: one copy for both sides.
+    ("sluice-bridge", &["sluice-api", "sluice-model"]),
     ("sluice-netlink", &[]),
     ("sluice-xdp", &["sluice-xdp-abi", "sluice-ebpf-build"]),
     (

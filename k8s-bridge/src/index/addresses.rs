@@ -1,10 +1,10 @@
 //! Which addresses a Service has.
 
 use super::annotations::Asks;
-use super::leases::Ports;
+use super::leases::{Holder, Ports};
 use super::pools::{Asker, Pools};
 use super::status::{Had, port_keys, status_addresses};
-use super::{Trouble, secondary, trouble};
+use super::{ObjectName, Trouble, secondary, trouble};
 use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 use std::net::IpAddr;
 
@@ -35,6 +35,7 @@ pub(super) fn choose(
     asks: &Asks,
     had: &Had,
 ) -> Result<Chosen, Trouble> {
+    give_up_contested(pools, who.name, service);
     let before = pools.before(who.name);
     match take(pools, who, service, asks, had, &before.addresses()) {
         Ok(chosen) => {
@@ -53,6 +54,19 @@ pub(super) fn choose(
             // Half of what is asked for is of no use to the Service, but may be to another one.
             pools.restore(who.name, before);
             Err(why)
+        }
+    }
+}
+
+/// An address that another controller has given as well, before ours is in a status: nobody knows it yet, so another one
+/// is as good.
+fn give_up_contested(pools: &mut Pools, who: &ObjectName, service: &Service) {
+    let listed = status_addresses(service);
+    for address in pools.held_by(who) {
+        if pools.other(address).is_some_and(|other| !other.is_machine())
+            && !listed.iter().any(|(one, _)| *one == address)
+        {
+            pools.release_one(who, address);
         }
     }
 }
@@ -115,6 +129,10 @@ pub(super) fn keep(
     (before, ports): (&[IpAddr], &Ports),
     troubles: &mut Vec<Trouble>,
 ) -> Result<(), Trouble> {
+    if let Some(why) = pools.unfit(address) {
+        let what = format!("{address} {why} and can be no VIP; ask for another address");
+        return Err(trouble("AddressReserved", what));
+    }
     if let Some(why) = out_of_place(pools, who, asked_pool, address) {
         if !before.contains(&address) {
             let what = format!("{why}; ask for another address");
@@ -124,10 +142,19 @@ pub(super) fn keep(
         troubles.push(trouble("AddressNotInPool", what));
     }
     pools.claim(address, who.name, ports).map_err(|taken| {
-        let (by, at) = (taken.by.name, taken.by.namespace);
-        let what = format!("Service {by} of namespace {at} has {address}, or a port of it");
+        let what = match taken.by {
+            Holder::Service(ObjectName { namespace, name }) => {
+                format!("Service {name} of namespace {namespace} has {address}, or a port of it")
+            }
+            Holder::Other(other) => format!("{other} has {address}"),
+        };
         trouble("AddressInUse", what)
-    })
+    })?;
+    if let Some(other) = pools.other(address) {
+        let what = format!("{other} has {address} too; ask for another address for one of them");
+        troubles.push(trouble("AddressContested", what));
+    }
+    Ok(())
 }
 
 /// Why the pools would not give this address to the Service now.

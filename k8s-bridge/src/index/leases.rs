@@ -1,6 +1,7 @@
 //! Who has which address.
 
 use super::ObjectName;
+use super::others::{Other, Others};
 use super::ranges::{self, Range};
 use crate::crd::Sharing;
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,7 +25,16 @@ pub(super) enum ProtocolKey {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Taken {
     /// Who.
-    pub(super) by: ObjectName,
+    pub(super) by: Holder,
+}
+
+/// Who has an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Holder {
+    /// A Service of ours.
+    Service(ObjectName),
+    /// Somebody whom we give nothing.
+    Other(Other),
 }
 
 /// Addresses in use.
@@ -32,9 +42,10 @@ pub(super) struct Taken {
 pub(super) struct Leases {
     holders: BTreeMap<IpAddr, BTreeMap<ObjectName, Ports>>,
     held: BTreeMap<ObjectName, BTreeSet<IpAddr>>,
+    others: Others,
     /// Where the next search begins, so that it need not pass over all that is taken.
     starts: BTreeMap<Search, Start>,
-    /// Addresses whose last holder went or first one came, since it was asked for.
+    /// Addresses whose last holder went or first one came, others among them, since it was asked for.
     turned: Vec<(IpAddr, bool)>,
     /// Somebody gave up an address or a port of one, since it was asked for.
     freed: bool,
@@ -99,10 +110,25 @@ impl Leases {
         sharing: Sharing,
     ) -> Result<(), Taken> {
         if let Some(by) = self.obstacle(address, service, ports, sharing) {
-            return Err(Taken { by: by.clone() });
+            return Err(Taken { by });
         }
+        self.enter(address, service, ports);
+        Ok(())
+    }
+
+    /// Leaves a Service what its status says that it has, though somebody else may have it too: that is decided later.
+    /// False when a Service of ours has it.
+    pub(super) fn take_in(&mut self, address: IpAddr, service: &ObjectName, ports: &Ports) -> bool {
+        let is_free = self.ours(address, service, ports, Sharing::Shared).is_none();
+        if is_free {
+            self.enter(address, service, ports);
+        }
+        is_free
+    }
+
+    fn enter(&mut self, address: IpAddr, service: &ObjectName, ports: &Ports) {
         let holders = self.holders.entry(address).or_default();
-        if holders.is_empty() {
+        if holders.is_empty() && self.others.of(address).is_none() {
             self.turned.push((address, true));
         }
         let before = holders.insert(service.clone(), ports.clone());
@@ -110,7 +136,6 @@ impl Leases {
         if before.is_some_and(|before| before != *ports) {
             self.frees(address);
         }
-        Ok(())
     }
 
     /// Gives an address that can be had; `None` when all are taken. Shared ones are packed: the lowest that bears these
@@ -163,7 +188,9 @@ impl Leases {
             holders.remove(service);
             if holders.is_empty() {
                 self.holders.remove(&address);
-                self.turned.push((address, false));
+                if self.others.of(address).is_none() {
+                    self.turned.push((address, false));
+                }
             }
         }
         if let Some(held) = self.held.get_mut(service) {
@@ -173,6 +200,42 @@ impl Leases {
             }
         }
         self.frees(address);
+    }
+
+    /// Somebody else has these addresses now, and no others. Returns those that came or went.
+    pub(super) fn set_other(&mut self, owner: &Other, now: BTreeSet<IpAddr>) -> Vec<IpAddr> {
+        let was: BTreeSet<IpAddr> =
+            now.iter().copied().filter(|a| self.others.of(*a).is_some()).collect();
+        let (came, went) = self.others.set(owner, now);
+        for address in &came {
+            if !was.contains(address) && !self.holders.contains_key(address) {
+                self.turned.push((*address, true));
+            }
+        }
+        for address in &went {
+            if self.others.of(*address).is_none() && !self.holders.contains_key(address) {
+                self.turned.push((*address, false));
+            }
+            self.frees(*address);
+        }
+        came.into_iter().chain(went).collect()
+    }
+
+    /// Who else has an address.
+    pub(super) fn other(&self, address: IpAddr) -> Option<&Other> {
+        self.others.of(address)
+    }
+
+    /// Services of ours that have an address.
+    pub(super) fn holders(&self, address: IpAddr) -> impl Iterator<Item = &ObjectName> {
+        self.holders.get(&address).into_iter().flat_map(BTreeMap::keys)
+    }
+
+    /// How many addresses of the ranges are a machine's.
+    pub(super) fn of_machines(&self, ranges: &[Range]) -> u128 {
+        let all = ranges.iter().flat_map(|r| self.others.between(r.first(), r.last()));
+        let is_machine = |a: &IpAddr| self.others.of(*a).is_some_and(Other::is_machine);
+        all.filter(is_machine).count() as u128
     }
 
     /// What a Service has, to come back to.
@@ -242,12 +305,31 @@ impl Leases {
     /// How many addresses of the ranges are in use.
     pub(super) fn used(&self, ranges: &[Range]) -> u128 {
         let within = |address: &&IpAddr| ranges.iter().any(|range| range.contains(**address));
-        self.holders.keys().filter(within).count() as u128
+        let others = ranges.iter().flat_map(|r| self.others.between(r.first(), r.last()));
+        let only_others = others.filter(|address| !self.holders.contains_key(address));
+        (self.holders.keys().filter(within).count() + only_others.count()) as u128
     }
 
-    /// Who stands in the way. `sharing` is that of the address's pool as it is now: whoever has the address stays, as long
-    /// as the ports are its own, so an edited pool puts nobody out.
+    /// Who stands in the way. What a Service has already stays with it beside another controller's; a machine's address
+    /// is nobody's.
     fn obstacle(
+        &self,
+        address: IpAddr,
+        service: &ObjectName,
+        ports: &Ports,
+        sharing: Sharing,
+    ) -> Option<Holder> {
+        let has = || self.holders.get(&address).is_some_and(|all| all.contains_key(service));
+        if let Some(other) = self.others.of(address).filter(|other| other.is_machine() || !has()) {
+            return Some(Holder::Other(other.clone()));
+        }
+        let ours = self.ours(address, service, ports, sharing);
+        ours.map(|name| Holder::Service(name.clone()))
+    }
+
+    /// Which Service of ours stands in the way. `sharing` is that of the address's pool as it is now: whoever has the address stays, as long
+    /// as the ports are its own, so an edited pool puts nobody out.
+    fn ours(
         &self,
         address: IpAddr,
         service: &ObjectName,
@@ -269,6 +351,10 @@ mod tests {
 
     fn name(name: &str) -> ObjectName {
         ObjectName { namespace: "default".into(), name: name.into() }
+    }
+
+    fn by(who: &str) -> Taken {
+        Taken { by: Holder::Service(name(who)) }
     }
 
     fn tcp(ports: &[u16]) -> Ports {
@@ -306,9 +392,9 @@ mod tests {
         leases.claim(address, &name("b"), &tcp(&[443]), shared).unwrap();
         leases.claim(address, &name("c"), &udp, shared).unwrap();
         let taken = leases.claim(address, &name("d"), &tcp(&[443, 8443]), shared);
-        assert_eq!(taken, Err(Taken { by: name("b") }));
+        assert_eq!(taken, Err(by("b")));
         let alone = leases.claim(address, &name("d"), &tcp(&[1]), Sharing::Exclusive);
-        assert_eq!(alone, Err(Taken { by: name("a") }));
+        assert_eq!(alone, Err(by("a")));
     }
 
     #[test]
@@ -343,13 +429,44 @@ mod tests {
     }
 
     #[test]
+    fn what_somebody_else_has_is_passed_over() {
+        let (mut leases, pool) = (Leases::default(), pool("203.0.113.0/30"));
+        let ip = |text: &str| -> IpAddr { text.parse().unwrap() };
+        let (node, rival) = (Other::Node("n".into()), Other::Service(name("rival")));
+        for sharing in [Sharing::Exclusive, Sharing::Shared] {
+            leases.set_other(&node, BTreeSet::from([ip("203.0.113.0")]));
+            leases.set_other(&rival, BTreeSet::from([ip("203.0.113.1")]));
+            let from = from(&pool, sharing);
+            let given = leases.claim_any(from, &name("a"), &tcp(&[80])).unwrap();
+            assert_eq!((given, leases.used(&pool)), (ip("203.0.113.2"), 3));
+            let taken = leases.claim(ip("203.0.113.1"), &name("b"), &tcp(&[81]), sharing);
+            assert_eq!(taken, Err(Taken { by: Holder::Other(rival.clone()) }));
+            // The rival writes the same address: whoever has it already stays.
+            leases.set_other(&rival, BTreeSet::from([given]));
+            assert_eq!(leases.claim(given, &name("a"), &tcp(&[80]), sharing), Ok(()));
+            leases.set_other(&node, BTreeSet::from([given]));
+            let taken = leases.claim(given, &name("a"), &tcp(&[80]), sharing);
+            assert_eq!(taken, Err(Taken { by: Holder::Other(node.clone()) }));
+            assert_eq!((leases.of_machines(&pool), leases.used(&pool)), (1, 1));
+            leases.set_other(&node, BTreeSet::new());
+            leases.set_other(&rival, BTreeSet::new());
+            leases.release(&name("a"));
+            assert_eq!(leases.used(&pool), 0);
+            let turns = leases.take_turned();
+            let sum: i32 = turns.iter().map(|(_, comes)| if *comes { 1 } else { -1 }).sum();
+            assert_eq!(sum, 0, "{turns:?}");
+            leases.search_anew();
+        }
+    }
+
+    #[test]
     fn a_service_may_change_its_own_ports() {
         let (mut leases, address) = (Leases::default(), "203.0.113.0".parse().unwrap());
         leases.claim(address, &name("a"), &tcp(&[80]), Sharing::Shared).unwrap();
         leases.claim(address, &name("a"), &tcp(&[81]), Sharing::Shared).unwrap();
         leases.claim(address, &name("b"), &tcp(&[80]), Sharing::Shared).unwrap();
         let back = leases.claim(address, &name("a"), &tcp(&[80]), Sharing::Shared);
-        assert_eq!(back, Err(Taken { by: name("b") }));
+        assert_eq!(back, Err(by("b")));
         assert_eq!(leases.of(&name("a")), [address]);
     }
 

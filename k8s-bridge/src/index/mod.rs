@@ -8,8 +8,12 @@
 mod addresses;
 mod annotations;
 mod endpoints;
+mod import;
 mod leases;
+mod limits;
 mod nodes;
+mod origin;
+mod others;
 mod peers;
 mod pools;
 mod ranges;
@@ -22,23 +26,30 @@ mod status;
 mod tests;
 mod vocabulary;
 
+pub use origin::{DEFAULT_CLASS, FIELD_MANAGER, Origin, field_manager};
 pub use vocabulary::{
-    Changes, EndpointMode, Object, ObjectName, Outcome, PoolUse, Serve, Settings, Trouble,
+    Changes, EndpointMode, LeftOut, Object, ObjectName, Outcome, PoolUse, Serve, Settings, Trouble,
+    Unserved,
 };
 
 use k8s_openapi::api::core::v1::{Namespace, Service};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use others::Other;
 use selectors::Labels;
 use service::Decision;
 use sluice_api::{WantedPeer, WantedService};
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use vocabulary::trouble;
 
 /// Everything known of the cluster, and what follows from it.
 pub struct Index {
     settings: Settings,
+    /// Whom our writes are ascribed to.
+    manager: String,
     synced: bool,
-    services: BTreeMap<ObjectName, Arc<Service>>,
+    services: BTreeMap<ObjectName, Known>,
     slices: slices::Slices,
     nodes: nodes::Nodes,
     /// Labels by name.
@@ -51,6 +62,8 @@ pub struct Index {
     waiting: BTreeSet<ObjectName>,
     /// Services whose backends depend on nodes.
     on_nodes: BTreeSet<ObjectName>,
+    /// Services that are too large.
+    left_out: BTreeMap<ObjectName, LeftOut>,
     dirty: BTreeSet<ObjectName>,
     nodes_dirty: bool,
     peers_dirty: bool,
@@ -60,6 +73,13 @@ pub struct Index {
     pool_uses: BTreeMap<String, PoolUse>,
 }
 
+/// A Service as it was last seen.
+struct Known {
+    /// Without its managed fields.
+    object: Arc<Service>,
+    origin: Origin,
+}
+
 // === impl Index ===
 
 impl Index {
@@ -67,6 +87,7 @@ impl Index {
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         Index {
+            manager: field_manager(&settings.class),
             settings,
             synced: false,
             services: BTreeMap::new(),
@@ -79,6 +100,7 @@ impl Index {
             said: BTreeMap::new(),
             waiting: BTreeSet::new(),
             on_nodes: BTreeSet::new(),
+            left_out: BTreeMap::new(),
             dirty: BTreeSet::new(),
             // What the settings say is inside is there before any node.
             nodes_dirty: true,
@@ -97,6 +119,7 @@ impl Index {
             Object::EndpointSlice(s) => {
                 let owners = self.slices.apply(&s);
                 self.touch(owners);
+                self.others_have(&of_slice(&s.metadata), others::of_api_servers(&s));
             }
             Object::AddressPool(p) => {
                 self.pools.apply(*p);
@@ -105,6 +128,7 @@ impl Index {
             Object::Node(n) => {
                 let changed = self.nodes.apply(&n);
                 self.nodes_changed(changed);
+                self.others_have(&of_node(&n.metadata), others::of_node(&n));
             }
             Object::Namespace(n) => self.apply_namespace(*n),
             Object::Peer(p) => {
@@ -122,10 +146,13 @@ impl Index {
                 self.services.remove(&name);
                 self.dirty.insert(name.clone());
                 self.released(&name);
+                self.others_have(&Other::Service(name.clone()), BTreeSet::new());
+                self.others_have(&Other::ApiServer(name.to_string()), BTreeSet::new());
             }
             Object::EndpointSlice(s) => {
                 let owner = self.slices.delete(&ObjectName::of(&s.metadata));
                 self.touch(owner);
+                self.others_have(&of_slice(&s.metadata), BTreeSet::new());
             }
             Object::AddressPool(p) => {
                 self.pools.delete(p.metadata.name.as_deref().unwrap_or_default());
@@ -134,6 +161,7 @@ impl Index {
             Object::Node(n) => {
                 let changed = self.nodes.delete(n.metadata.name.as_deref().unwrap_or_default());
                 self.nodes_changed(changed);
+                self.others_have(&of_node(&n.metadata), BTreeSet::new());
             }
             Object::Namespace(n) => {
                 let name = n.metadata.name.clone().unwrap_or_default();
@@ -176,6 +204,7 @@ impl Index {
         self.pools.release(service);
         self.dirty.extend(self.waiting.iter().cloned());
         self.touch([service.clone()]);
+        self.see_rival(service);
     }
 
     /// Every wanted service, for a full push.
@@ -198,7 +227,23 @@ impl Index {
     /// A Service as it was last seen, without its managed fields.
     #[must_use]
     pub fn service(&self, name: &ObjectName) -> Option<&Service> {
-        self.services.get(name).map(|service| &**service)
+        self.services.get(name).map(|known| &*known.object)
+    }
+
+    /// Who wrote what of a Service.
+    #[must_use]
+    pub fn origin(&self, name: &ObjectName) -> Option<&Origin> {
+        self.services.get(name).map(|known| &known.origin)
+    }
+
+    /// What of all Services there is no place for on an appliance.
+    #[must_use]
+    pub fn left_out(&self) -> LeftOut {
+        let add = |sum: LeftOut, one: &LeftOut| LeftOut {
+            endpoints: sum.endpoints + one.endpoints,
+            ports: sum.ports + one.ports,
+        };
+        self.left_out.values().fold(LeftOut::default(), add)
     }
 
     /// The settings.
@@ -208,19 +253,32 @@ impl Index {
     }
 
     fn apply_service(&mut self, mut service: Service) {
-        // The larger part of most objects, and of no use here.
+        let origin = Origin::of(&service, &self.manager);
+        // The larger part of most objects, and of no further use here.
         service.metadata.managed_fields = None;
         if let Some(annotations) = &mut service.metadata.annotations {
             annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
         }
         let name = ObjectName::of(&service.metadata);
         let before = self.services.get(&name);
-        if before.is_some_and(|before| before.metadata.uid != service.metadata.uid) {
+        if before.is_some_and(|before| before.object.metadata.uid != service.metadata.uid) {
             // Another Service of the same name: what was said was about the one before.
             self.said.remove(&name);
         }
-        self.services.insert(name.clone(), Arc::new(service));
+        let api_server = others::of_api_server(&service);
+        self.services.insert(name.clone(), Known { object: Arc::new(service), origin });
+        self.others_have(&Other::ApiServer(name.to_string()), api_server);
+        self.see_rival(&name);
         self.dirty.insert(name);
+    }
+
+    /// Somebody whom we give nothing has these addresses now, and no others.
+    fn others_have(&mut self, owner: &Other, addresses: BTreeSet<IpAddr>) {
+        let (concerned, is_new) = self.pools.set_other(owner, addresses);
+        if is_new {
+            self.touch(concerned);
+            self.dirty.extend(self.waiting.iter().cloned());
+        }
     }
 
     fn apply_namespace(&mut self, namespace: Namespace) {
@@ -252,7 +310,12 @@ impl Index {
 
     /// Remembers what was decided of one Service, and tells what is new about it.
     fn note(&mut self, name: ObjectName, decision: Decision, changes: &mut Changes) {
-        let Decision { outcome, wanted, waits, on_nodes } = decision;
+        let Decision { outcome, wanted, waits, on_nodes, left_out } = decision;
+        if left_out == LeftOut::default() {
+            self.left_out.remove(&name);
+        } else {
+            self.left_out.insert(name.clone(), left_out);
+        }
         let before = self.wanted.remove(&name).unwrap_or_default();
         let gone = before.iter().filter(|b| !wanted.iter().any(|w| w.name == b.name));
         changes.remove.extend(gone.map(|b| b.name.clone()));
@@ -305,6 +368,15 @@ impl Index {
             }
         }
     }
+}
+
+fn of_node(meta: &ObjectMeta) -> Other {
+    Other::Node(meta.name.clone().unwrap_or_default())
+}
+
+/// Most slices are not of the API server, and have nothing.
+fn of_slice(meta: &ObjectMeta) -> Other {
+    Other::ApiServer(format!("slice {}", ObjectName::of(meta)))
 }
 
 fn member(set: &mut BTreeSet<ObjectName>, name: &ObjectName, is: bool) {

@@ -1,11 +1,13 @@
 //! Pools: which addresses there are, and for whom.
 
 use super::leases::{Before, From, Leases, Ports, Taken};
+use super::others::Other;
 use super::ranges::Range;
 use super::selectors::{Chooses, Labels};
 use super::{ObjectName, PoolUse, Trouble, trouble};
-use crate::crd::{AddressPool, AddressPoolSpec, Sharing};
+use crate::crd::{AddressPool, AddressPoolSpec};
 use k8s_openapi::jiff::Timestamp;
+use sluice_model::Class;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -75,6 +77,8 @@ impl Pools {
     fn judge(&mut self) {
         self.owners.clear();
         self.leases.search_anew();
+        // Every pool is counted below.
+        let _counted = self.leases.take_turned();
         let mut by_age: Vec<&mut Pool> = self.pools.values_mut().collect();
         by_age.sort_by_key(|pool| pool.created);
         for pool in by_age {
@@ -111,7 +115,35 @@ impl Pools {
     /// that comes first has it.
     pub(super) fn import(&mut self, address: IpAddr, who: &ObjectName, ports: &Ports) {
         // Whoever comes second gets another address when it is decided about.
-        let _second = self.leases.claim(address, who, ports, Sharing::Shared);
+        let _second = self.leases.take_in(address, who, ports);
+    }
+
+    /// Somebody whom we give nothing has these addresses now, and no others. Returns the Services whose business that is,
+    /// and whether something has changed.
+    pub(super) fn set_other(
+        &mut self,
+        owner: &Other,
+        addresses: BTreeSet<IpAddr>,
+    ) -> (BTreeSet<ObjectName>, bool) {
+        let turned = self.leases.set_other(owner, addresses);
+        let pools = turned.iter().filter_map(|address| self::owner(&self.owners, *address));
+        self.changed.extend(pools.map(str::to_owned));
+        let holders = turned.iter().flat_map(|address| self.leases.holders(*address));
+        (holders.cloned().collect(), !turned.is_empty())
+    }
+
+    /// Somebody whom we give nothing has the address.
+    pub(super) fn other(&self, address: IpAddr) -> Option<&Other> {
+        self.leases.other(address)
+    }
+
+    /// Why the address can be nobody's VIP, in words that follow it.
+    pub(super) fn unfit(&self, address: IpAddr) -> Option<String> {
+        if let Some(class) = Class::of(address) {
+            return Some(class.to_string());
+        }
+        let machine = self.leases.other(address).filter(|other| other.is_machine())?;
+        Some(format!("belongs to {machine}"))
     }
 
     /// Gives this address; one that no pool has is nobody else's.
@@ -198,7 +230,10 @@ impl Pools {
         let changed = std::mem::take(&mut self.changed);
         changed
             .into_iter()
-            .map(|name| (name.clone(), self.pools.get(&name).map(Pool::usage)))
+            .map(|name| {
+                let usage = self.pools.get(&name).map(|pool| pool.usage(&self.leases));
+                (name, usage)
+            })
             .collect()
     }
 }
@@ -235,6 +270,11 @@ impl Pool {
         let read = |text: &String| Range::parse(text, spec.avoid_network_and_broadcast);
         let ranges: Result<Vec<Range>, String> = spec.addresses.iter().map(read).collect();
         let mut ranges = ranges.map_err(|what| trouble("InvalidPool", what))?;
+        let of_class = |range: &Range| Some((*range, Class::within(range.first(), range.last())?));
+        if let Some((range, (class, block))) = ranges.iter().find_map(of_class) {
+            let what = format!("{range} has addresses of {block}, each of which {class}");
+            return Err(trouble("ReservedAddresses", what));
+        }
         ranges.sort_by_key(Range::first);
         for (one, next) in ranges.iter().zip(ranges.iter().skip(1)) {
             if one.overlaps(next) {
@@ -244,10 +284,15 @@ impl Pool {
         Ok(ranges)
     }
 
-    fn usage(&self) -> PoolUse {
+    fn usage(&self, leases: &Leases) -> PoolUse {
         let all = self.ranges.iter().fold(0u128, |sum, range| sum.saturating_add(range.size()));
         let free = all.saturating_sub(self.used);
-        PoolUse { used: self.used, free, trouble: self.trouble.clone() }
+        let is_of_machines = all > 0 && leases.of_machines(&self.ranges) == all;
+        let of_machines = is_of_machines.then(|| {
+            let what = "every address of it is a node's or the API server's; add others";
+            trouble("ReservedAddresses", what)
+        });
+        PoolUse { used: self.used, free, trouble: self.trouble.clone().or(of_machines) }
     }
 }
 

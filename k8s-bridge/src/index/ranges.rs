@@ -85,6 +85,11 @@ impl Range {
     pub(super) fn first(&self) -> IpAddr {
         self.first
     }
+
+    /// The last address.
+    pub(super) fn last(&self) -> IpAddr {
+        self.last
+    }
 }
 
 impl std::fmt::Display for Range {

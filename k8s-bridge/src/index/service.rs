@@ -4,12 +4,14 @@ use super::addresses::{self, Chosen};
 use super::annotations::{Asks, Probing};
 use super::endpoints::{self, Wish};
 use super::pools::Asker;
-use super::status::{Had, had, has_finalizer, status_addresses};
-use super::{EndpointMode, Index, ObjectName, Outcome, Serve, Trouble, secondary, trouble};
+use super::status::{Had, had};
+use super::vocabulary::{LeftOut, Unserved};
+use super::{EndpointMode, Index, ObjectName, Outcome, Serve, Trouble, limits, secondary, trouble};
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use sluice_api::{Protocol, WantedBackend, WantedHealth, WantedRoute, WantedService};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 const RANGES: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";
 /// Where kube-proxy says whether the node may get traffic (KEP-3836).
@@ -25,6 +27,7 @@ pub(super) struct Decision {
     pub(super) waits: bool,
     /// To be looked at again when a node changes.
     pub(super) on_nodes: bool,
+    pub(super) left_out: LeftOut,
 }
 
 /// What all ports of a Service have in common.
@@ -44,22 +47,7 @@ struct Common {
 // === impl Index ===
 
 impl Index {
-    /// Addresses in statuses stay with their Services; of two with the same one the older keeps it.
-    pub(super) fn import(&mut self) {
-        let mut by_age: Vec<_> = self.services.iter().collect();
-        by_age.sort_by_key(|(_, s)| s.metadata.creation_timestamp.as_ref().map(|t| t.0));
-        for (name, service) in by_age {
-            for (address, ports) in status_addresses(service) {
-                let ours = self.is_ours(service)
-                    || (has_finalizer(service) && self.pools.of(address).is_some());
-                if ours {
-                    self.pools.import(address, name, &ports);
-                }
-            }
-        }
-    }
-
-    fn is_ours(&self, service: &Service) -> bool {
+    pub(super) fn is_ours(&self, service: &Service) -> bool {
         service.spec.as_ref().is_some_and(|s| {
             s.type_.as_deref() == Some("LoadBalancer")
                 && s.load_balancer_class
@@ -69,11 +57,11 @@ impl Index {
     }
 
     pub(super) fn decide(&mut self, name: &ObjectName) -> Decision {
-        let Some(service) = self.services.get(name).cloned() else { return Decision::default() };
+        let Some(known) = self.services.get(name) else { return Decision::default() };
+        let service = Arc::clone(&known.object);
         let ours = self.is_ours(&service);
         if !ours || service.metadata.deletion_timestamp.is_some() {
-            // Whoever has an address was ours, though its finalizer may still be under way.
-            let was = (ours && has_finalizer(&service)) || !self.pools.held_by(name).is_empty();
+            let was = self.was_ours(name);
             return Decision { outcome: was.then_some(Outcome::Release), ..Decision::default() };
         }
         self.serve(name, &service).unwrap_or_else(|why| Decision {
@@ -105,8 +93,10 @@ impl Index {
         let mut serve = Serve::default();
         for port in spec.ports.iter().flatten().filter(|port| protocol(port).is_none()) {
             let text = protocol_text(port);
-            serve.unserved.push((port.port, text.to_owned()));
-            let what = format!("{text} on port {} is not served; its other ports are", port.port);
+            let (port, protocol) = (port.port, text.to_owned());
+            let error = "sluice.dev/UnsupportedProtocol";
+            serve.unserved.push(Unserved { port, protocol, error });
+            let what = format!("{text} on port {port} is not served; its other ports are");
             serve.troubles.push(trouble("UnsupportedProtocol", what));
         }
         let common = Common {
@@ -122,12 +112,16 @@ impl Index {
         };
         let on_nodes = mode == EndpointMode::Nodes || common.asks.node_label.is_some();
         let of = |(port, protocol)| self.wanted_of(name, spec, port, protocol, &common);
-        let wanted: Vec<WantedService> = ports.into_iter().map(of).collect();
+        let mut wanted: Vec<WantedService> = ports.into_iter().map(of).collect();
+        let cut = limits::cut(&mut wanted);
+        serve.unserved.extend(cut.unserved);
+        serve.troubles.extend(cut.troubles);
         serve.troubles.extend(chosen.troubles);
         serve.addresses = chosen.addresses;
         serve.secondary = chosen.secondary;
         serve.wanted = wanted.iter().map(|w| w.name.clone()).collect();
-        Ok(Decision { outcome: Some(Outcome::Serve(serve)), wanted, waits: chosen.waits, on_nodes })
+        let (outcome, left_out) = (Some(Outcome::Serve(serve)), cut.left_out);
+        Ok(Decision { outcome, wanted, waits: chosen.waits, on_nodes, left_out })
     }
 
     fn choose(

@@ -4,7 +4,7 @@ use super::leases::{Ports, ProtocolKey};
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service};
 use std::net::IpAddr;
 
-const FINALIZER: &str = "service.kubernetes.io/load-balancer-cleanup";
+pub(super) const FINALIZER: &str = "service.kubernetes.io/load-balancer-cleanup";
 
 pub(super) fn has_finalizer(service: &Service) -> bool {
     service.metadata.finalizers.iter().flatten().any(|f| f == FINALIZER)
@@ -55,7 +55,36 @@ pub(super) fn status_addresses(service: &Service) -> Vec<(IpAddr, Ports)> {
             || port_keys(service),
             |ports| ports.iter().filter_map(|p| key(p.port, &p.protocol)).collect(),
         );
-        Some((one.ip.as_ref()?.parse().ok()?, ports))
+        let by_name = || address_of(one.hostname.as_deref()?);
+        Some((one.ip.as_ref().and_then(|ip| ip.parse().ok()).or_else(by_name)?, ports))
     };
     ingress.filter_map(read).collect()
+}
+
+/// kube-loxilb writes its zone, a hyphen and the address, `-` for `:` (`llb-203.0.113.150`).
+fn address_of(hostname: &str) -> Option<IpAddr> {
+    let after = |(at, _): (usize, &str)| hostname.get(at + 1..);
+    let read = |text: &str| text.parse().or_else(|_| text.replace('-', ":").parse()).ok();
+    hostname.match_indices('-').filter_map(after).find_map(read)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_in_names_are_read() {
+        for (name, address) in [
+            ("llb-203.0.113.150", Some("203.0.113.150")),
+            ("llb-2001-db8--1", Some("2001:db8::1")),
+            ("edge-zone-203.0.113.150", Some("203.0.113.150")),
+            ("llbanyextip", None),
+            ("lb-1.example.com", None),
+            ("203.0.113.150.nip.io", None),
+            ("a-", None),
+        ] {
+            let wanted = address.map(|text| text.parse::<IpAddr>().unwrap());
+            assert_eq!(address_of(name), wanted, "{name}");
+        }
+    }
 }

@@ -85,11 +85,30 @@ pub struct Serve {
     pub secondary: Vec<IpAddr>,
     /// Names of its wanted services, see [`Changes::upsert`].
     pub wanted: Vec<String>,
-    /// Ports that are not served although the Service is: port and protocol, as in the spec. Their entry in
-    /// `ingress[].ports` carries the error `sluice.dev/UnsupportedProtocol`.
-    pub unserved: Vec<(i32, String)>,
+    /// Ports that are not served although the Service is. Their entries in `ingress[].ports` carry the error.
+    pub unserved: Vec<Unserved>,
     /// What is not done as asked, though it is served: events.
     pub troubles: Vec<Trouble>,
+}
+
+/// A port that is not served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unserved {
+    /// As in the spec.
+    pub port: i32,
+    /// As in the spec, `TCP` when it is not there.
+    pub protocol: String,
+    /// Why, as `ingress[].ports[].error` spells it.
+    pub error: &'static str,
+}
+
+/// What there is no place for on an appliance, see the reasons `TooManyEndpoints` and `TooManyPorts`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Endpoints of a port that get no new flows.
+    pub endpoints: usize,
+    /// Ports that are not served.
+    pub ports: usize,
 }
 
 /// Something an operator should know.
@@ -141,6 +160,12 @@ impl ObjectName {
             namespace: meta.namespace.clone().unwrap_or_default(),
             name: meta.name.clone().unwrap_or_default(),
         }
+    }
+}
+
+impl std::fmt::Display for ObjectName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
     }
 }
 

@@ -312,6 +312,7 @@ impl Bridge {
             generation,
             services,
             wanted,
+            left_out: self.index.left_out(),
             appliances: self.reports.words(),
             pools: self.objects.uses(),
         });

@@ -110,7 +110,8 @@ pub async fn run(mut settings: Settings, client: Client) -> anyhow::Result<()> {
 
     let (watched_in, mut watched) = mpsc::channel(WATCH_QUEUE);
     let (wrote_in, mut wrote) = mpsc::channel(WATCH_QUEUE);
-    let writer = Writer::new(client.clone(), wrote_in, fence.clone(), Arc::clone(&metrics));
+    let class = &settings.index.class;
+    let writer = Writer::new(client.clone(), class, wrote_in, fence.clone(), Arc::clone(&metrics));
     let watcher =
         Watcher { client: client.clone(), tell: watched_in, metrics: Arc::clone(&metrics) };
     let sayer = Sayer::start(client.clone(), settings.pod.clone(), Arc::clone(&metrics));

@@ -5,9 +5,6 @@ use super::reports::{Verdict, Why};
 use crate::index::{Outcome, Serve, Trouble};
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, PortStatus, Service, ServicePort};
 
-/// The error of a port whose protocol no appliance balances.
-const UNSUPPORTED: &str = "sluice.dev/UnsupportedProtocol";
-
 /// What a Service's object should say of its readiness.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ready {
@@ -166,8 +163,8 @@ pub fn ingress(serve: &Serve, object: &Service) -> Vec<LoadBalancerIngress> {
     let ports = object.spec.iter().flat_map(|s| s.ports.iter().flatten());
     let status = |p: &ServicePort| {
         let protocol = p.protocol.clone().unwrap_or_else(|| "TCP".to_owned());
-        let is_unserved = serve.unserved.contains(&(p.port, protocol.clone()));
-        PortStatus { port: p.port, protocol, error: is_unserved.then(|| UNSUPPORTED.to_owned()) }
+        let unserved = serve.unserved.iter().find(|u| u.port == p.port && u.protocol == protocol);
+        PortStatus { port: p.port, protocol, error: unserved.map(|u| u.error.to_owned()) }
     };
     let ports: Vec<_> = ports.map(status).collect();
     let sctp: Vec<_> = ports.iter().filter(|port| port.protocol == "SCTP").cloned().collect();
@@ -227,7 +224,11 @@ mod tests {
         let mut object = object(with(), json!({}));
         object.spec.as_mut().unwrap().ports = serde_json::from_value(ports).unwrap();
         let Outcome::Serve(mut serve) = serve() else { unreachable!() };
-        serve.unserved = vec![(36412, "DCCP".to_owned())];
+        serve.unserved = vec![crate::index::Unserved {
+            port: 36412,
+            protocol: "DCCP".to_owned(),
+            error: "sluice.dev/UnsupportedProtocol",
+        }];
         let said = ingress(&serve, &object);
         let said: Vec<_> = said[0].ports.iter().flatten().map(|p| p.error.as_deref()).collect();
         assert_eq!(said, [None, None, Some("sluice.dev/UnsupportedProtocol")]);

@@ -16,8 +16,8 @@ use tokio::sync::{Semaphore, mpsc};
 const CONCURRENCY: usize = 32;
 /// Shorter than the time between a leader's last renewal and its Lease running out, so that nothing is written later.
 const TIMEOUT: Duration = Duration::from_secs(4);
-/// Who owns the fields we write.
-pub const FIELD_MANAGER: &str = "sluice-bridge";
+/// Who owns the fields of pools and peers that we write.
+pub use crate::index::FIELD_MANAGER;
 
 /// A write was carried out, or not.
 #[derive(Debug)]
@@ -50,6 +50,8 @@ pub enum WriteError {
 #[derive(Clone)]
 pub struct Writer {
     client: Client,
+    /// Who owns the fields of Services that we write.
+    manager: String,
     tell: mpsc::Sender<Wrote>,
     permits: Arc<Semaphore>,
     fence: Fence,
@@ -59,16 +61,18 @@ pub struct Writer {
 // === impl Writer ===
 
 impl Writer {
-    /// One that tells `tell` what became of each write.
+    /// One of the bridge for this class that tells `tell` what became of each write.
     #[must_use]
     pub fn new(
         client: Client,
+        class: &str,
         tell: mpsc::Sender<Wrote>,
         fence: Fence,
         metrics: Arc<Metrics>,
     ) -> Self {
+        let manager = crate::index::field_manager(class);
         let permits = Arc::new(Semaphore::new(CONCURRENCY));
-        Writer { client, tell, permits, fence, metrics }
+        Writer { client, manager, tell, permits, fence, metrics }
     }
 
     /// Begins a write.
@@ -96,7 +100,7 @@ impl Writer {
         }
         let api: Api<Service> = Api::namespaced(self.client.clone(), &name.namespace);
         let params =
-            PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+            PatchParams { field_manager: Some(self.manager.clone()), ..PatchParams::default() };
         let patch = Patch::Strategic(body);
         let request = async {
             if write.is_status() {

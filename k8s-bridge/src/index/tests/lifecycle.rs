@@ -16,6 +16,11 @@ fn written(spec: &serde_json::Value, metadata: &serde_json::Value, ips: &[&str])
         .map(|ip| json!({"ip": ip, "ports": [{"port": 80, "protocol": "TCP"}]}))
         .collect();
     let status = json!({"loadBalancer": {"ingress": ingress}});
+    let fields = service
+        .metadata
+        .managed_fields
+        .get_or_insert_with(|| serde_json::from_value(wrote(FIELD_MANAGER)).unwrap());
+    assert!(!fields.is_empty());
     service.status = Some(serde_json::from_value(status).unwrap());
     Object::Service(service)
 }
@@ -43,9 +48,19 @@ fn a_service_that_was_ours_before_the_restart_is_released() {
     let ours = written(&spec, &json!({"finalizers": [FINALIZER]}), &["192.0.2.1"]);
     let (_, changes) = after([pool("192.0.2.0/30"), ours]);
     assert_eq!(reason(&changes, "a"), "released");
-    let other = written(&spec, &json!({"finalizers": [FINALIZER]}), &["198.51.100.1"]);
-    let (_, changes) = after([pool("192.0.2.0/30"), other]);
-    assert_eq!(reason(&changes, "a"), "not ours", "somebody else's address");
+    let other =
+        json!({"finalizers": [FINALIZER], "managedFields": wrote("cloud-controller-manager")});
+    let (_, changes) = after([pool("192.0.2.0/30"), written(&spec, &other, &["192.0.2.1"])]);
+    assert_eq!(reason(&changes, "a"), "not ours", "somebody else's finalizer");
+    // What the API server makes of a Service that becomes a ClusterIP: the status is empty at once.
+    let ours = json!({"finalizers": [FINALIZER], "managedFields": wrote(FIELD_MANAGER)});
+    for spec in [spec, json!({"loadBalancerClass": "example.com/other"})] {
+        let (mut i, changes) = after([pool("192.0.2.0/30"), shaped("a", &spec, &ours)]);
+        assert_eq!(reason(&changes, "a"), "released", "{spec}");
+        i.released(&a());
+        i.apply(shaped("a", &spec, &json!({})));
+        assert_eq!(reason(&i.drain(), "a"), "not ours", "cleaned up");
+    }
 }
 
 #[test]
@@ -54,9 +69,17 @@ fn a_service_without_a_class_is_ours_by_a_setting() {
     i.apply(pool("192.0.2.0/30"));
     i.apply(shaped("a", &json!({"loadBalancerClass": null}), &json!({})));
     i.apply(shaped("b", &json!({"loadBalancerClass": "example.com/other"}), &json!({})));
+    let deleted = |manager| {
+        json!({"deletionTimestamp": "2026-01-01T00:00:00Z",
+        "finalizers": [FINALIZER], "managedFields": wrote(manager)})
+    };
+    i.apply(shaped("c", &json!({"loadBalancerClass": null}), &deleted("cloud")));
+    i.apply(shaped("e", &json!({"loadBalancerClass": null}), &deleted(FIELD_MANAGER)));
     i.synced();
     let changes = i.drain();
     assert_eq!((reason(&changes, "a"), reason(&changes, "b")), ("served", "not ours"));
+    assert_eq!(reason(&changes, "c"), "not ours", "another controller cleans up");
+    assert_eq!(reason(&changes, "e"), "released");
 }
 
 #[test]
@@ -114,7 +137,8 @@ fn ports_that_are_not_served_are_listed() {
     let (i, changes) =
         after([pool("192.0.2.0/30"), shaped("a", &json!({"ports": ports}), &json!({}))]);
     let Some(Outcome::Serve(serve)) = outcome(&changes, "a") else { panic!("not served") };
-    assert_eq!(serve.unserved, [(7, "DCCP".to_owned())]);
+    let unserved: Vec<_> = serve.unserved.iter().map(|u| (u.port, u.protocol.as_str())).collect();
+    assert_eq!(unserved, [(7, "DCCP")]);
     assert_eq!(serve.wanted, ["prod/d/a/80-tcp"]);
     assert_eq!(i.wanted().count(), 1);
 }

@@ -3,7 +3,9 @@
 mod endpoints;
 mod families;
 mod lifecycle;
+mod limits;
 mod nodes;
+mod others;
 mod peers;
 mod pools;
 mod restarts;
@@ -30,11 +32,22 @@ fn pool(addresses: &str) -> Object {
 
 fn service(name: &str, ip: Option<&str>) -> Object {
     let ingress: Vec<_> = ip.iter().map(|ip| json!({"ip": ip})).collect();
-    let o = json!({"metadata": {"name": name, "namespace": "d"},
+    let o = json!({"metadata": {"name": name, "namespace": "d",
+            "managedFields": wrote(FIELD_MANAGER)},
         "spec": {"type": "LoadBalancer", "loadBalancerClass": "sluice.dev/edge",
             "ports": [{"port": 80}]},
         "status": {"loadBalancer": {"ingress": ingress}}});
     Object::Service(Box::new(serde_json::from_value(o).unwrap()))
+}
+
+/// Managed fields that say that this manager wrote the addresses and put the finalizer on.
+fn wrote(manager: &str) -> serde_json::Value {
+    let finalizer = "v:\"service.kubernetes.io/load-balancer-cleanup\"";
+    let one = |fields| json!({"manager": manager, "operation": "Update", "fieldsV1": fields});
+    json!([
+        one(json!({"f:status": {"f:loadBalancer": {"f:ingress": {}}}})),
+        one(json!({"f:metadata": {"f:finalizers": {finalizer: {}}}}))
+    ])
 }
 
 fn slice() -> Object {

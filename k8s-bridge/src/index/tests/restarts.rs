@@ -18,7 +18,11 @@ enum Act {
     Sharing(bool),
     /// The namespace gets or loses the label that some pools want.
     Label(bool),
+    /// The node comes with its own address, or with one of the pools'; or it goes.
     Node(u8, bool),
+    Intruder(u8, bool),
+    /// Another controller's Service has this address now, or none.
+    Rival(Option<u8>),
     Restart,
 }
 
@@ -49,6 +53,8 @@ fn act() -> impl Strategy<Value = Act> {
         1 => any::<bool>().prop_map(Act::Sharing),
         1 => any::<bool>().prop_map(Act::Label),
         1 => (0u8..3, any::<bool>()).prop_map(|(node, there)| Act::Node(node, there)),
+        1 => (0u8..5, any::<bool>()).prop_map(|(address, there)| Act::Intruder(address, there)),
+        1 => prop::option::of(0u8..5).prop_map(Act::Rival),
         1 => Just(Act::Restart),
     ]
 }
@@ -93,6 +99,9 @@ struct Cluster {
     shared: bool,
     labelled: bool,
     nodes: BTreeSet<u8>,
+    /// Nodes with addresses of the pools.
+    intruders: BTreeSet<u8>,
+    rival: Option<u8>,
 }
 
 impl Cluster {
@@ -112,6 +121,7 @@ impl Cluster {
         let mode = if shape.on_nodes { "nodes" } else { "pods" };
         let mut o = json!({"metadata": {"name": who.to_string(), "namespace": "d",
                 "labels": {"app": app}, "annotations": {"sluice.dev/endpoints": mode},
+                "managedFields": wrote(FIELD_MANAGER),
                 "finalizers": ["service.kubernetes.io/load-balancer-cleanup"]},
             "spec": {"type": "LoadBalancer", "loadBalancerClass": "sluice.dev/edge",
                 "ipFamilies": families, "ipFamilyPolicy": "PreferDualStack",
@@ -156,8 +166,25 @@ impl Cluster {
         Object::Node(Box::new(serde_json::from_value(o).unwrap()))
     }
 
+    fn intruder(address: u8) -> Object {
+        let o = json!({"metadata": {"name": format!("m{address}")},
+            "status": {"addresses": [{"type": "ExternalIP", "address": format!("192.0.2.{address}")}]}});
+        Object::Node(Box::new(serde_json::from_value(o).unwrap()))
+    }
+
+    fn rival(&self) -> Object {
+        let ingress: Vec<_> =
+            self.rival.iter().map(|last| json!({"ip": format!("192.0.2.{last}")})).collect();
+        let o = json!({"metadata": {"name": "rival", "namespace": "e"},
+            "spec": {"type": "LoadBalancer", "loadBalancerClass": "example.com/other"},
+            "status": {"loadBalancer": {"ingress": ingress}}});
+        Object::Service(Box::new(serde_json::from_value(o).unwrap()))
+    }
+
     fn restart(&self) -> Index {
         let mut i = index();
+        i.apply(self.rival());
+        self.intruders.iter().for_each(|node| i.apply(Self::intruder(*node)));
         for second in [true, false] {
             i.apply(self.pool(second));
         }
@@ -209,6 +236,18 @@ impl Cluster {
             Act::Node(node, false) => {
                 self.nodes.remove(&node);
                 i.delete(&Self::node(node));
+            }
+            Act::Intruder(address, true) => {
+                self.intruders.insert(address);
+                i.apply(Self::intruder(address));
+            }
+            Act::Intruder(address, false) => {
+                self.intruders.remove(&address);
+                i.delete(&Self::intruder(address));
+            }
+            Act::Rival(address) => {
+                self.rival = address;
+                i.apply(self.rival());
             }
             Act::Restart => *i = self.restart(),
         }
@@ -275,6 +314,7 @@ fn said(i: &Index) -> BTreeMap<ObjectName, Result<Outcome, &'static str>> {
             | "NoPool"
             | "AddressNotInPool"
             | "AddressContradiction"
+            | "AddressReserved"
             | "AddressFamilyMismatch" => Err("an address is missing"),
             reason => Err(reason),
         },
@@ -291,6 +331,10 @@ fn follows_from_objects(i: &Index, cluster: &Cluster) -> Result<(), TestCaseErro
     prop_assert_eq!(&i.wanted, &fresh.wanted);
     prop_assert_eq!(&i.pool_uses, &fresh.pool_uses);
     prop_assert_eq!(i.inside(), fresh.inside());
+    let machines = cluster.intruders.iter().map(|last| IpAddr::from([192, 0, 2, *last]));
+    for address in machines {
+        prop_assert!(!i.wanted().any(|w| w.vips.contains(&address.to_string())), "{address}");
+    }
     prop_assert_eq!(&i.waiting, &fresh.waiting);
     prop_assert_eq!(&i.on_nodes, &fresh.on_nodes);
     Ok(())
