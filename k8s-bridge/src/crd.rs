@@ -15,6 +15,14 @@ use serde::{Deserialize, Serialize};
 const ADDRESSES: &str = "self.all(a, isIP(a) || isCIDR(a) || (a.contains('-') && size(a.split('-')) == 2 && \
     a.split('-').all(p, isIP(p.trim())) && \
     ip(a.split('-')[0].trim()).family() == ip(a.split('-')[1].trim()).family()))";
+/// A range of IPv4 begins with the lower address. CEL compares no addresses, and IPv6 has too many spellings: of those the
+/// pool's condition tells.
+const IN_ORDER: &str = "self.all(a, !a.contains('-') || a.contains(':') || size(a.split('-')) != 2 || \
+    !a.split('-').all(p, isIP(p.trim())) || \
+    int(a.split('-')[0].trim().split('.')[0]) * 16777216 + int(a.split('-')[0].trim().split('.')[1]) * 65536 + \
+    int(a.split('-')[0].trim().split('.')[2]) * 256 + int(a.split('-')[0].trim().split('.')[3]) <= \
+    int(a.split('-')[1].trim().split('.')[0]) * 16777216 + int(a.split('-')[1].trim().split('.')[1]) * 65536 + \
+    int(a.split('-')[1].trim().split('.')[2]) * 256 + int(a.split('-')[1].trim().split('.')[3]))";
 /// `ASN:VALUE` has two numbers of 16 bits (RFC 1997), `ASN:A:B` three of 32 (RFC 8092).
 const COMMUNITIES: &str = "self.all(c, c.matches('^[0-9]{1,10}(:[0-9]{1,10}){1,2}$') && \
     c.split(':').all(n, int(n) <= (size(c.split(':')) == 2 ? 65535 : 4294967295)))";
@@ -41,7 +49,7 @@ const COMMUNITIES: &str = "self.all(c, c.matches('^[0-9]{1,10}(:[0-9]{1,10}){1,2
 pub struct AddressPoolSpec {
     /// CIDRs (`203.0.113.0/24`), ranges (`203.0.113.10-203.0.113.20`) or single addresses, of either family.
     #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 100)))]
-    #[x_kube(validation = Rule::new(ADDRESSES).message("takes IP addresses, CIDRs (203.0.113.0/24) and ranges (203.0.113.1-203.0.113.9)"))]
+    #[x_kube(validation = Rule::new(ADDRESSES).message("takes IP addresses, CIDRs (203.0.113.0/24) and ranges (203.0.113.1-203.0.113.9)"), validation = Rule::new(IN_ORDER).message("has a range that ends before it begins"))]
     pub addresses: Vec<String>,
     /// Shared lets one address serve many Services on different ports; exclusive gives each Service its own.
     #[serde(default)]
@@ -104,7 +112,7 @@ pub struct RouteSpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AddressPoolStatus {
-    /// Addresses in use.
+    /// Addresses in use, by machines and other controllers too.
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub used: i64,
