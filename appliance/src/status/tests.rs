@@ -280,3 +280,32 @@ fn a_refused_address_is_named_and_the_rest_is_served() {
     let why = format!("left out: it {}", reasons(&why[&"10.1.0.1".parse().unwrap()]));
     assert_eq!(shown.reason.as_deref(), Some(why.as_str()));
 }
+
+#[test]
+fn what_there_is_no_place_for_is_a_problem_of_its_service() {
+    let mut scene = Scene::new([Verdict::Up; 3]);
+    let web = scene.merged.desired.services().next().unwrap().clone();
+    let services = (0..31).map(|n| sluice_model::Service {
+        name: sluice_model::ServiceName(format!("p{n:02}")),
+        port: 100 + n,
+        health: None,
+        ..web.clone()
+    });
+    scene.merged.desired = Desired::new(Generation(5), services).0;
+    let (desired, health) = (&scene.merged.desired, &scene.health);
+    for step in sluice_plan::plan(desired, &scene.observed, health, &Reserved::default()) {
+        step.apply(&mut scene.observed);
+    }
+    let snapshot = scene.snapshot();
+    let programmed: Vec<bool> = snapshot.services.iter().map(|s| s.programmed).collect();
+    assert_eq!(programmed, [true; 31], "nothing is left as it was");
+    let problems: Vec<&str> = snapshot.status.problems.iter().map(String::as_str).collect();
+    assert_eq!(
+        problems,
+        [
+            "service p30: 10.1.0.1:80 is no backend of port 130/tcp of 203.0.113.10: 30 other frontends lead to it, as \
+             many as the data plane can tell apart",
+            "service p30 has no usable backend for 203.0.113.10",
+        ]
+    );
+}
