@@ -4,8 +4,9 @@
 use sluice_model::{
     Backend, Frontend, MAX_BACKENDS_PER_FRONTEND, MAX_FRONTENDS_PER_BACKEND, Protocol, Surplus,
 };
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::fmt;
+use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::net::SocketAddr;
 
 /// What one frontend has no place for.
@@ -19,10 +20,11 @@ pub struct Excess {
     pub crowded: Option<SocketAddr>,
 }
 
-/// How many frontends lead to each backend.
+/// How many frontends lead to each backend. Every plan counts all of them, and hashing is less than half the work of
+/// ordering; the keys of this hasher are always the same.
 #[derive(Debug, Default)]
 pub(crate) struct Crowd {
-    frontends: BTreeMap<(SocketAddr, Protocol), usize>,
+    frontends: HashMap<(SocketAddr, Protocol), usize, BuildHasherDefault<DefaultHasher>>,
 }
 
 // === impl Crowd ===
