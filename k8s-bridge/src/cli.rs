@@ -24,6 +24,9 @@ pub struct Cli {
 pub enum Command {
     /// Run the bridge. The API server is that of the pod's cluster, or of $KUBECONFIG.
     Run(Box<RunArgs>),
+    /// Undo what the bridge has done, before or after its manifest is deleted: the appliances serve nothing of this cluster
+    /// any longer, and no Service waits for the bridge. Takes the same flags as `run`; waits until no bridge runs.
+    Uninstall(Box<RunArgs>),
     /// Print the definitions of AddressPool and Peer, for `kubectl apply -f -`.
     Crds,
 }
@@ -67,6 +70,11 @@ pub struct RunArgs {
     /// comma or by repeating the flag. Pod networks and nodes are found without it.
     #[arg(long, env = "SLUICE_INSIDE", value_delimiter = ',', value_name = "CIDR")]
     inside: Vec<ipnet::IpNet>,
+    /// Seconds for which an appliance that cannot be reached counts as serving what it was told: so long a Service that is
+    /// deleted waits for it, and its addresses are given to no other one.
+    #[arg(long, env = "SLUICE_UNREACHABLE_HOLD", value_name = "SECONDS", default_value_t = 900,
+        value_parser = clap::value_parser!(u32).range(0..=604_800))]
+    unreachable_hold: u32,
     /// Where /healthz, /readyz and /metrics are served.
     #[arg(long, env = "SLUICE_LISTEN", default_value = "[::]:8080")]
     listen: SocketAddr,
@@ -162,6 +170,7 @@ impl RunArgs {
             namespace: self.namespace,
             lease: lease::Settings { name: self.lease_name, identity, timing },
             pod: self.pod_name,
+            hold: seconds(self.unreachable_hold),
         })
     }
 }
@@ -198,7 +207,7 @@ mod tests {
     fn settings(args: &[&str]) -> Result<Settings, String> {
         let all = ["sluice-bridge", "run"].into_iter().chain(args.iter().copied());
         match Cli::try_parse_from(all).map_err(|e| e.to_string())?.command {
-            Command::Run(args) => args.settings(),
+            Command::Run(args) | Command::Uninstall(args) => args.settings(),
             Command::Crds => Err("crds".to_owned()),
         }
     }

@@ -13,4 +13,5 @@ pub mod metrics;
 pub mod push;
 pub mod run;
 pub mod status;
+pub mod uninstall;
 pub mod watch;

@@ -3,14 +3,15 @@
 use clap::Parser;
 use kube::{Client, Config};
 use sluice_bridge::cli::{Cli, Command, LogFormat, RunArgs};
-use sluice_bridge::{crd, run};
+use sluice_bridge::{crd, run, uninstall};
 use std::io::Write as _;
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Run(args) => start(*args),
+        Command::Run(args) => start(*args, Act::Run),
+        Command::Uninstall(args) => start(*args, Act::Uninstall),
         Command::Crds => crds(),
     };
     match result {
@@ -24,7 +25,13 @@ fn crds() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn start(args: RunArgs) -> anyhow::Result<()> {
+/// What the flags are for.
+enum Act {
+    Run,
+    Uninstall,
+}
+
+fn start(args: RunArgs, act: Act) -> anyhow::Result<()> {
     // The client's own words about failed requests would be said twice.
     let filter = EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| EnvFilter::new("info,kube_client=off"));
@@ -39,7 +46,11 @@ fn start(args: RunArgs) -> anyhow::Result<()> {
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         let config = Config::infer().await?;
-        run::run(settings, Client::try_from(config)?).await
+        let client = Client::try_from(config)?;
+        match act {
+            Act::Run => run::run(settings, client).await,
+            Act::Uninstall => uninstall::uninstall(settings, client).await,
+        }
     })
 }
 

@@ -3,6 +3,7 @@
 //! Every kind is listed, then watched; a watch that breaks or expires (410) is followed by another list. [`Seen`] tells
 //! what such a list no longer has.
 
+pub mod history;
 mod seen;
 
 use crate::crd::{AddressPool, Peer};
@@ -16,7 +17,7 @@ use kube::api::Api;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::watcher::{self, Config, watcher};
 use kube::{Client, Resource};
-pub use seen::Seen;
+pub use seen::{From, Seen};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;

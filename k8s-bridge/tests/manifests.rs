@@ -99,8 +99,9 @@ fn settings_are_flags_of_the_program() {
     let cli = sluice_bridge::cli::Cli::command();
     let run = cli.find_subcommand("run").unwrap();
     let known: Vec<_> = run.get_arguments().filter_map(|a| a.get_env()?.to_str()).collect();
-    let both = format!("{}{}", read("base/settings.yaml"), read("base/deployment.yaml"));
-    let words = both.split(|c: char| !(c.is_ascii_uppercase() || c == '_'));
+    let files = ["base/settings.yaml", "base/deployment.yaml", "uninstall.yaml"];
+    let all = files.map(read).concat();
+    let words = all.split(|c: char| !(c.is_ascii_uppercase() || c == '_'));
     let used: Vec<_> = words.filter(|word| word.starts_with("SLUICE_")).collect();
     assert!(used.len() >= 6, "{used:?}");
     for variable in used {

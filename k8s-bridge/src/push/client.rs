@@ -76,11 +76,28 @@ impl Appliance {
         ask: Ask,
         wish: &watch::Receiver<Wish>,
     ) -> Result<SourceReport, Failure> {
+        let (method, query, body) = prepare(ask, wish)?;
+        let limit = if matches!(ask, Ask::Poll(_)) { POLL_TIMEOUT } else { TIMEOUT };
+        let (status, body) = self.send(method, &query, body, limit).await?;
+        let answer = judge(ask, status, &body);
+        if matches!(answer, Err(Failure::Unauthorized(_))) {
+            // Perhaps the token was replaced a moment ago.
+            *self.session.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+        answer
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        query: &str,
+        body: Bytes,
+        limit: Duration,
+    ) -> Result<(StatusCode, Bytes), Failure> {
         if !self.fence.may_act() {
             return Err(Failure::Fenced);
         }
         let session = self.session()?;
-        let (method, query, body) = prepare(ask, wish)?;
         let uri: Uri = format!("{}{}{query}", self.url, self.path)
             .parse()
             .map_err(|e| Failure::Credentials(format!("{} is no URL: {e}", self.url)))?;
@@ -95,17 +112,30 @@ impl Appliance {
         let request = request
             .body(Full::new(body))
             .map_err(|e| Failure::Credentials(format!("the request cannot be made: {e}")))?;
-        let limit = if matches!(ask, Ask::Poll(_)) { POLL_TIMEOUT } else { TIMEOUT };
         let answer = tokio::time::timeout(limit, exchange(&session.http, request));
-        let (status, body) = answer
-            .await
-            .map_err(|_| Failure::Unreachable(format!("no answer in {} s", limit.as_secs())))??;
-        let answer = judge(ask, status, &body);
-        if matches!(answer, Err(Failure::Unauthorized(_))) {
-            // Perhaps the token was replaced a moment ago.
-            *self.session.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        }
         answer
+            .await
+            .map_err(|_| Failure::Unreachable(format!("no answer in {} s", limit.as_secs())))?
+    }
+
+    /// Takes the source with all that it wants from the appliance, if it is `owner`'s. None there is no failure.
+    ///
+    /// # Errors
+    /// As [`Appliance::ask`].
+    pub async fn forget(&self, owner: &str) -> Result<(), Failure> {
+        let (_nothing_wanted, wish) = watch::channel(Wish::unknown(owner.to_owned()));
+        let report = self.ask(Ask::Look, &wish).await?;
+        if report.owner.is_empty() {
+            return Ok(());
+        }
+        if report.owner != owner {
+            return Err(Failure::OtherOwner(report.owner));
+        }
+        let (status, body) = self.send(Method::DELETE, "", Bytes::new(), TIMEOUT).await?;
+        match status {
+            StatusCode::NO_CONTENT | StatusCode::OK | StatusCode::NOT_FOUND => Ok(()),
+            _ => judge(Ask::Put, status, &body).map(drop),
+        }
     }
 
     fn session(&self) -> Result<Session, Failure> {
@@ -230,4 +260,30 @@ pub(crate) fn chain(error: &(dyn StdError + 'static)) -> String {
         cause = one.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sluice_api::ServiceState;
+
+    /// A newer appliance has states, members and numbers that are not known here.
+    #[test]
+    fn a_report_is_read_whatever_a_newer_appliance_adds() {
+        let body = br#"{"appliance": "a", "contract": 99, "source": "s", "owner": "me", "generation": 3, "revision": 1,
+            "weather": {"sun": true}, "peers": [{"name": "tor", "state": "Dozing"}],
+            "services": [
+                {"name": "s/1", "generation": 3, "programmed": true, "announced": true, "state": {"half": 1}},
+                {"name": "s/2", "generation": 3, "programmed": true, "announced": true, "state": "up", "load": 0.5}
+            ]}"#;
+        let report = judge(Ask::Put, StatusCode::OK, body).unwrap();
+        let states: Vec<_> = report.services.iter().map(|s| s.state).collect();
+        assert_eq!(states, [ServiceState::Unprogrammed, ServiceState::Up]);
+        // What is not known counts as the default, and that takes nothing off the air.
+        let mut reports = crate::status::reports::Reports::of(&["a".into()]);
+        reports.set_link(0, super::super::machine::Link::Up, 3);
+        reports.take(0, report);
+        let verdict = reports.judge(&["s/1".to_owned(), "s/2".to_owned()], 3);
+        assert_eq!(verdict, crate::status::reports::Verdict::Served(None));
+    }
 }

@@ -81,6 +81,21 @@ impl Failure {
             Failure::Fenced => "Fenced",
         }
     }
+
+    /// Trying again does not help: something has to be mended, and until then the appliance serves what it was told
+    /// before.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Failure::Unreachable(_) | Failure::Fenced => false,
+            Failure::Tls(_)
+            | Failure::Unauthorized(_)
+            | Failure::Conflict(_)
+            | Failure::OtherOwner(_)
+            | Failure::Answer { .. }
+            | Failure::Credentials(_) => true,
+        }
+    }
 }
 
 /// How an appliance is.

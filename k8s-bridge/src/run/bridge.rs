@@ -3,17 +3,17 @@
 use super::record::Record;
 use super::{Event, Settings};
 use crate::http::Health;
-use crate::index::{Changes, Index, Object, ObjectName, Outcome};
+use crate::index::{Index, Object, ObjectName};
 use crate::lease::machine::Standing;
 use crate::metrics::{Metrics, State};
 use crate::push::machine::Link;
 use crate::push::task::News;
 use crate::push::wish::{Step, Wish};
 use crate::status::objects::{self, Objects};
-use crate::status::reports::Reports;
+use crate::status::reports::{IGNORED, Reports};
 use crate::status::say::{self, Sayer};
 use crate::status::writer::Writer;
-use crate::watch::{Item, Kind, Seen, Watched, Watcher, metadata};
+use crate::watch::{From, Item, Kind, Seen, Watched, Watcher, metadata};
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use std::collections::{BTreeMap, BTreeSet};
@@ -55,11 +55,11 @@ pub(super) struct Bridge {
     term: Option<u32>,
     is_standing_known: bool,
     /// The first complete state of the term was taken.
-    has_begun: bool,
+    pub(super) has_begun: bool,
     pub(super) reports: Reports,
     pub(super) records: BTreeMap<ObjectName, Record>,
     /// By wanted service.
-    owners: BTreeMap<String, ObjectName>,
+    pub(super) owners: BTreeMap<String, ObjectName>,
     /// To be looked at.
     pub(super) dirty: BTreeSet<ObjectName>,
     /// Not settled: to be looked at when an appliance reports, or time passes.
@@ -67,7 +67,7 @@ pub(super) struct Bridge {
     /// What goes out with the next flush, and whose it is.
     pub(super) step: Step,
     pub(super) carried: BTreeSet<ObjectName>,
-    objects: Objects,
+    pub(super) objects: Objects,
     objects_written: Instant,
 }
 
@@ -116,6 +116,16 @@ impl Bridge {
         }
     }
 
+    /// The cluster's history is another one than was read (etcd was restored): what watches say of it fits nothing.
+    fn list_all(&mut self) {
+        tracing::warn!(
+            "resource versions went back, as after a restore of etcd: everything is listed anew"
+        );
+        for kind in Kind::ALL {
+            self.list(kind);
+        }
+    }
+
     fn is_listed(&self) -> bool {
         self.watching.values().all(|w| w.seen.is_listed())
     }
@@ -123,6 +133,7 @@ impl Bridge {
     pub(super) fn feed(&mut self, event: Event) -> ControlFlow<()> {
         match event {
             Event::Watched(watched) => self.watched(watched),
+            Event::WentBack => self.list_all(),
             Event::Standing(standing) => self.stand(standing),
             Event::News(number, news) => self.news(number, news),
             Event::Wrote(wrote) => self.wrote(*wrote),
@@ -145,7 +156,8 @@ impl Bridge {
             Item::Begin => watching.seen.begin(),
             Item::Apply(object) => {
                 watching.seen.apply(&ObjectName::of(metadata(&object)));
-                self.apply(object);
+                let from = watching.seen.from();
+                self.apply(object, from);
             }
             Item::Unreadable(name, why) => {
                 watching.seen.apply(&name);
@@ -163,15 +175,23 @@ impl Bridge {
         }
     }
 
-    /// Takes in an object from a watch, or from the answer to a write.
-    pub(super) fn apply(&mut self, object: Object) {
+    /// Takes in an object from a list or a watch, or from the answer to a write.
+    pub(super) fn apply(&mut self, object: Object, from: From) {
         match &object {
             Object::Service(service) => {
                 let name = ObjectName::of(&service.metadata);
                 if let Some(known) = self.index.service(&name) {
                     let same = known.metadata.uid == service.metadata.uid;
-                    // The answer to a write overtakes the watch, which then still brings what was before.
-                    if same && version(&known.metadata) > version(&service.metadata) {
+                    let seen = self.watching.get(&Kind::Service).map(|w| &w.seen);
+                    let is_news = seen.is_none_or(|seen| {
+                        seen.is_news(
+                            &name,
+                            from,
+                            version(&known.metadata),
+                            version(&service.metadata),
+                        )
+                    });
+                    if same && !is_news {
                         return;
                     }
                     if !same {
@@ -188,6 +208,13 @@ impl Bridge {
             Object::EndpointSlice(_) | Object::Node(_) | Object::Namespace(_) => {}
         }
         self.index.apply(object);
+    }
+
+    /// A write to a Service was answered: a list that is being read may be older.
+    pub(super) fn answered(&mut self, name: &ObjectName) {
+        if let Some(watching) = self.watching.get_mut(&Kind::Service) {
+            watching.seen.answered(name);
+        }
     }
 
     fn delete(&mut self, object: &Object) {
@@ -254,6 +281,7 @@ impl Bridge {
     fn news(&mut self, number: usize, news: News) {
         match news {
             News::Report(report) => {
+                self.say_ignored(number, &report.ignored);
                 for name in self.reports.take(number, report) {
                     self.dirty.extend(self.owners.get(&name).cloned());
                 }
@@ -264,7 +292,13 @@ impl Bridge {
                 self.parts.wish.send_if_modified(|wish| wish.outrank(generation));
             }
             News::Link(link) => {
-                let Some(before) = self.reports.set_link(number, link.clone()) else { return };
+                let newest = self.parts.wish.borrow().generation().unwrap_or_default();
+                let before = self.reports.set_link(number, link.clone(), newest);
+                let Some(before) = before else { return };
+                if refuses(&link) || refuses(&before) {
+                    // Some may be served by another appliance in a newer state than by this one.
+                    self.dirty.extend(self.records.keys().cloned());
+                }
                 let appliance = self.reports.url(number);
                 match (&link, before) {
                     (Link::Down(new), Link::Down(old)) if new.reason() == old.reason() => {}
@@ -276,6 +310,22 @@ impl Bridge {
             }
         }
         self.dirty.extend(self.waiting.iter().cloned());
+    }
+
+    /// What an older appliance ignores of peers and the source; of Services it is said with each.
+    fn say_ignored(&self, number: usize, ignored: &[String]) {
+        if ignored.is_empty() || self.reports.ignored(number) == ignored {
+            return;
+        }
+        let appliance = self.reports.url(number);
+        let what = ignored.join(", ");
+        let note = format!(
+            "appliance {appliance} is older than this bridge and ignores {what}; update it"
+        );
+        tracing::warn!(appliance, "{note}");
+        let settings = &self.parts.settings;
+        let lease = say::lease(&settings.namespace, &settings.lease.name);
+        self.parts.sayer.say(lease, IGNORED, appliance, note);
     }
 
     fn say_withheld(&self, number: usize) {
@@ -294,6 +344,7 @@ impl Bridge {
         let now = Instant::now();
         self.parts.health.beat();
         self.dirty.extend(self.waiting.iter().cloned());
+        self.remind(now);
         let is_due = |record: &Record| record.retry_at.is_some_and(|at| now >= at);
         let due = self.records.iter().filter(|(_, record)| is_due(record));
         self.dirty.extend(due.map(|(name, _)| name.clone()));
@@ -343,87 +394,6 @@ impl Bridge {
         self.write_objects();
     }
 
-    fn absorb(&mut self, changes: Changes) {
-        for (name, outcome) in changes.outcomes {
-            self.dirty.insert(name.clone());
-            self.carried.insert(name.clone());
-            if let Outcome::Serve(serve) = &outcome {
-                let wanted = serve.wanted.iter().map(|wanted| (wanted.clone(), name.clone()));
-                self.owners.extend(wanted);
-            }
-            let new = || Record::new(Outcome::Release);
-            let troubles = self.records.entry(name.clone()).or_insert_with(new).turn(outcome);
-            self.say_troubles(&name, troubles);
-        }
-        for wanted in changes.upsert {
-            let owner = self.owners.get(&wanted.name).cloned().unwrap_or_default();
-            let is_held =
-                self.index.service(&owner).is_some_and(|s| !crate::status::patch::has_finalizer(s));
-            match self.records.get_mut(&owner) {
-                Some(record) if is_held => {
-                    record.held.insert(wanted.name.clone(), wanted);
-                    continue;
-                }
-                // The finalizer came in between: what was held is older than this.
-                Some(record) => drop(record.held.remove(&wanted.name)),
-                None => {}
-            }
-            self.carried.insert(owner);
-            self.step.upsert.push(wanted);
-        }
-        for name in changes.remove {
-            if let Some(owner) = self.owners.remove(&name) {
-                if let Some(record) = self.records.get_mut(&owner) {
-                    record.held.remove(&name);
-                }
-                self.carried.insert(owner);
-            }
-            self.step.upsert.retain(|wanted| wanted.name != name);
-            self.step.remove.push(name);
-        }
-        if changes.inside.is_some() {
-            self.step.inside = changes.inside;
-        }
-        for (name, trouble) in changes.peer_troubles {
-            self.objects.set_trouble(name, trouble);
-        }
-        if changes.peers.is_some() {
-            self.step.peers = changes.peers;
-        }
-        for (name, uses) in changes.pools {
-            self.objects.set_use(name, uses);
-        }
-    }
-
-    /// Publishes what changed, with a generation.
-    fn tell(&mut self, term: u32) {
-        let mut step = std::mem::take(&mut self.step);
-        if !self.has_begun {
-            self.has_begun = true;
-            step.inside = Some(self.index.inside());
-            step.peers = Some(self.index.peers());
-            self.parts.wish.send_modify(|wish| wish.begin(term, step));
-        } else if !step.is_empty() {
-            self.parts.wish.send_modify(|wish| wish.take(step));
-        }
-        let generation = self.parts.wish.borrow().generation();
-        let mut is_releasing = false;
-        for name in std::mem::take(&mut self.carried) {
-            let Some(record) = self.records.get_mut(&name) else { continue };
-            is_releasing |= record.outcome == Outcome::Release;
-            if record.held.is_empty() {
-                record.generation = generation;
-                self.dirty.insert(name.clone());
-                let service = format!("{}/{}", name.namespace, name.name);
-                tracing::debug!(service, generation, "wanted");
-            }
-        }
-        if is_releasing && self.parts.wish.borrow().is_doubtful() {
-            // Its owner removes it, so this is the cluster it came from.
-            self.parts.wish.send_modify(Wish::confirm);
-        }
-    }
-
     fn write_objects(&mut self) {
         if self.objects_written.elapsed() < OBJECTS_INTERVAL {
             return;
@@ -436,6 +406,10 @@ impl Bridge {
         let metrics = Arc::clone(&self.parts.metrics);
         tokio::spawn(objects::write(self.parts.client.clone(), due, metrics));
     }
+}
+
+fn refuses(link: &Link) -> bool {
+    matches!(link, Link::Down(failure) if failure.is_refusal())
 }
 
 /// Versions grow (KEP-5504); one that cannot be read is taken for the newest.

@@ -1,8 +1,12 @@
 //! The bridge as a process: one list of everything that can wake it, and one loop (wait, feed, flush).
 
 mod bridge;
+mod fight;
 mod record;
+mod release;
+mod remind;
 mod services;
+mod wishes;
 
 use crate::http::Health;
 use crate::index;
@@ -14,7 +18,7 @@ use crate::push::task::{self, News};
 use crate::push::wish::Wish;
 use crate::status::say::Sayer;
 use crate::status::writer::{Writer, Wrote};
-use crate::watch::{Watched, Watcher};
+use crate::watch::{Watched, Watcher, history};
 use anyhow::Context as _;
 use bridge::{Bridge, Parts};
 use k8s_openapi::api::core::v1::Namespace;
@@ -50,11 +54,26 @@ pub struct Settings {
     pub lease: lease::Settings,
     /// Our pod, for events.
     pub pod: String,
+    /// How long an appliance that cannot be reached counts as serving what is to go.
+    pub hold: Duration,
+}
+
+// === impl Settings ===
+
+impl Settings {
+    /// A source that has no name is named after its owner, the cluster.
+    pub(crate) fn name_source(&mut self, owner: &str) {
+        if self.index.source.is_empty() {
+            self.index.source = format!("k8s-{}", owner.chars().take(8).collect::<String>());
+        }
+    }
 }
 
 /// Everything that wakes the loop.
 enum Event {
     Watched(Watched),
+    /// Resource versions are lower than they were.
+    WentBack,
     Standing(Standing),
     News(usize, News),
     Wrote(Box<Wrote>),
@@ -75,9 +94,7 @@ pub async fn run(mut settings: Settings, client: Client) -> anyhow::Result<()> {
     tokio::spawn(crate::http::serve(listener, Arc::clone(&health), Arc::clone(&metrics)));
 
     let owner = identity(&client, &health, &metrics).await?;
-    if settings.index.source.is_empty() {
-        settings.index.source = format!("k8s-{}", owner.chars().take(8).collect::<String>());
-    }
+    settings.name_source(&owner);
     tracing::info!(owner, source = settings.index.source, "cluster");
 
     let fence = Fence::default();
@@ -114,6 +131,8 @@ pub async fn run(mut settings: Settings, client: Client) -> anyhow::Result<()> {
     let writer = Writer::new(client.clone(), class, wrote_in, fence.clone(), Arc::clone(&metrics));
     let watcher =
         Watcher { client: client.clone(), tell: watched_in, metrics: Arc::clone(&metrics) };
+    let (back_in, mut back) = mpsc::channel(1);
+    tokio::spawn(history::follow(client.clone(), back_in, Arc::clone(&metrics)));
     let sayer = Sayer::start(client.clone(), settings.pod.clone(), Arc::clone(&metrics));
     let mut bridge =
         Bridge::new(Parts { settings, client, watcher, writer, sayer, wish, metrics, health });
@@ -131,6 +150,7 @@ pub async fn run(mut settings: Settings, client: Client) -> anyhow::Result<()> {
             },
             Some(wrote) = wrote.recv() => Event::Wrote(Box::new(wrote)),
             Some((number, news)) = news.recv() => Event::News(number, news),
+            Some(()) = back.recv() => Event::WentBack,
             Some(item) = watched.recv() => Event::Watched(item),
             _ = tick.tick() => Event::Tick,
         };
@@ -157,7 +177,11 @@ pub async fn run(mut settings: Settings, client: Client) -> anyhow::Result<()> {
 }
 
 /// What tells this cluster from any other: the UID of a namespace that every cluster has and nobody can remove.
-async fn identity(client: &Client, health: &Health, metrics: &Metrics) -> anyhow::Result<String> {
+pub(crate) async fn identity(
+    client: &Client,
+    health: &Health,
+    metrics: &Metrics,
+) -> anyhow::Result<String> {
     let namespaces: Api<Namespace> = Api::all(client.clone());
     let mut tries = 0;
     loop {

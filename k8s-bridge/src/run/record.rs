@@ -1,5 +1,8 @@
 //! What the loop remembers of one Service.
 
+use super::fight::Fight;
+use super::release::Release;
+use super::remind::Reminder;
 use crate::index::{Outcome, Trouble};
 use sluice_api::WantedService;
 use std::collections::BTreeMap;
@@ -26,11 +29,21 @@ pub(super) struct Record {
     pub(super) is_writing: bool,
     /// The object said that it is served when that write began.
     pub(super) was_served: bool,
-    /// That it takes long was said.
-    pub(super) is_said_slow: bool,
+    /// That its going takes long was said, with this reason.
+    pub(super) said_slow: Option<&'static str>,
+    /// While it is to go.
+    pub(super) release: Option<Release>,
     /// After a failed write.
     pub(super) retry_at: Option<Instant>,
     failures: u32,
+    pub(super) fight: Fight,
+    pub(super) reminder: Reminder,
+    /// An appliance may know it.
+    was_told: bool,
+    /// This process put the finalizer on before any appliance had heard of it.
+    is_new: bool,
+    /// The generation that it came with, if it is new.
+    first: Option<u64>,
 }
 
 // === impl Record ===
@@ -44,9 +57,15 @@ impl Record {
             held: BTreeMap::new(),
             is_writing: false,
             was_served: false,
-            is_said_slow: false,
+            said_slow: None,
+            release: None,
             retry_at: None,
             failures: 0,
+            fight: Fight::default(),
+            reminder: Reminder::default(),
+            was_told: false,
+            is_new: false,
+            first: None,
         }
     }
 
@@ -60,22 +79,46 @@ impl Record {
             Outcome::Serve(serve) => serve.troubles.clone(),
             Outcome::Release | Outcome::Refuse(_) => Vec::new(),
         };
-        (self.outcome, self.waits, self.is_said_slow) = (outcome, None, false);
+        if outcome != Outcome::Release {
+            self.release = None;
+        }
+        (self.outcome, self.waits, self.said_slow) = (outcome, None, None);
         self.generation = None;
+        self.fight.turn();
         new.into_iter().filter(|trouble| !old.contains(trouble)).collect()
     }
 
-    /// It waits for this; true when it has for too long. Another reason counts anew: an appliance that came back a
-    /// moment ago is not late.
-    pub(super) fn waits_for(&mut self, reason: &'static str, now: Instant) -> bool {
+    /// It is wanted with this generation, or to go.
+    pub(super) fn told(&mut self, generation: Option<u64>) {
+        self.generation = generation;
+        if matches!(self.outcome, Outcome::Serve(_)) {
+            if self.is_new && self.first.is_none() {
+                self.first = generation;
+            }
+            self.was_told = true;
+        }
+    }
+
+    /// The finalizer was put on; `is_bare` when nothing in the object said that it was served before.
+    pub(super) fn finalized(&mut self, is_bare: bool) {
+        self.is_new |= is_bare && !self.was_told;
+    }
+
+    /// The generation before which no appliance had heard of it; none when that is not known.
+    pub(super) fn first(&self) -> Option<u64> {
+        self.is_new.then(|| self.first.unwrap_or(u64::MAX))
+    }
+
+    /// What it waits for, if anything; true when it has for too long. Another reason counts anew: an appliance that came
+    /// back a moment ago is not late.
+    pub(super) fn is_overdue(&mut self, reason: Option<&'static str>, now: Instant) -> bool {
+        let Some(reason) = reason else {
+            self.waits = None;
+            return false;
+        };
         let (_, since) = self.waits.filter(|(r, _)| *r == reason).unwrap_or((reason, now));
         self.waits = Some((reason, since));
         now.saturating_duration_since(since) >= OVERDUE
-    }
-
-    /// It waits for nothing: what it waits for next counts anew.
-    pub(super) fn waits_no_more(&mut self) {
-        self.waits = None;
     }
 
     pub(super) fn succeeded(&mut self) {

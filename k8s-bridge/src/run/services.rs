@@ -1,13 +1,17 @@
 //! One Service of the loop: what is to be written, and what was.
 
 use super::bridge::Bridge;
+use super::release::Release;
+use super::remind::BUDGET;
 use crate::index::{Object, ObjectName, Outcome, Settings, Trouble};
-use crate::status::machine::{self, Case, Next, Ready, Write};
-use crate::status::patch::{has_finalizer, ready};
-use crate::status::reports::{Verdict, Why};
+use crate::status::machine::{self, Case, Next, Ready, SERVED, Write};
+use crate::status::patch::{CONDITION, has_finalizer, ready};
+use crate::status::reports::{FLAWS, Verdict, Why};
 use crate::status::say;
 use crate::status::writer::{WriteError, Wrote};
+use crate::watch::From;
 use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::jiff::Timestamp;
 use std::time::Instant;
 
 // === impl Bridge ===
@@ -21,6 +25,7 @@ impl Bridge {
             return;
         };
         let is_ours = is_ours(&object, self.index.settings());
+        let is_status_ours = self.rival(name).is_none();
         let Some(record) = self.records.get_mut(name) else { return };
         if record.is_writing || record.retry_at.is_some_and(|at| now < at) {
             return;
@@ -46,57 +51,132 @@ impl Bridge {
             (Outcome::Serve(serve), Some(generation)) => {
                 self.reports.judge(&serve.wanted, generation)
             }
-            _ => Verdict::Pending(Why {
-                reason: "NotProgrammed",
-                message: "no appliance was told yet".to_owned(),
-                is_final: false,
-            }),
-        };
-        let is_overdue = match &verdict {
-            Verdict::Pending(why) | Verdict::Lost(why) => record.waits_for(why.reason, now),
-            Verdict::Served => {
-                record.waits_no_more();
-                false
-            }
+            _ => Verdict::Pending(untold()),
         };
         let prefix = format!("{}/{}/{}/", self.index.settings().source, name.namespace, name.name);
-        let is_gone =
-            generation.is_some_and(|generation| self.reports.is_gone(&prefix, generation));
-        let case =
-            Case { outcome: &outcome, object: &object, verdict: &verdict, is_gone, is_overdue };
-        let next = machine::next(case);
-        let Some(record) = self.records.get_mut(name) else { return };
-        match next {
+        let hold = self.parts.settings.hold;
+        let mut silent = Vec::new();
+        let held = match (&outcome, generation) {
+            (Outcome::Release, Some(generation)) => {
+                let holders = self.reports.holders(&prefix, record.first(), generation);
+                let new = || Release::new(hold, now, Timestamp::now());
+                let held = record.release.get_or_insert_with(new).waits_for(&holders, now);
+                silent = holders.silent;
+                held
+            }
+            (Outcome::Release, None) => Some(untold()),
+            (Outcome::Serve(_) | Outcome::Refuse(_), _) => None,
+        };
+        let waits = match (&outcome, &verdict) {
+            (Outcome::Release, _) => held.as_ref(),
+            (_, Verdict::Pending(why) | Verdict::Lost(why)) => Some(why),
+            (_, Verdict::Served(flaw)) => flaw.as_ref(),
+        };
+        let is_overdue = record.is_overdue(waits.map(|why| why.reason), now);
+        let case = Case {
+            outcome: &outcome,
+            object: &object,
+            verdict: &verdict,
+            held: held.as_ref(),
+            is_status_ours,
+            is_overdue,
+        };
+        match machine::next(case) {
             Next::Done => {
                 record.retry_at = None;
                 self.waiting.remove(name);
             }
             Next::Wait(why) => {
                 self.waiting.insert(name.clone());
-                // What was lost is said by the condition, and its event with it.
-                let is_slow = is_overdue && !matches!(verdict, Verdict::Lost(_));
-                if is_slow && !std::mem::replace(&mut record.is_said_slow, true) {
-                    let (reason, what) = match outcome {
-                        Outcome::Release => ("DeletingLoadBalancer", "waits"),
-                        Outcome::Serve(_) | Outcome::Refuse(_) => ("EnsuringLoadBalancer", "waits"),
-                    };
-                    self.say(name, &object, reason, reason, format!("{what}: {}", why.message));
+                // Of one that is to be served the condition says it, and the event of that write.
+                let is_slow = is_overdue && outcome == Outcome::Release;
+                if is_slow && record.said_slow.replace(why.reason) != Some(why.reason) {
+                    record.reminder.said(now, fastrand::f64());
+                    self.say_slow(name, &object, &why);
                 }
             }
-            Next::Write(write) => {
-                record.is_writing = true;
-                record.was_served = ready(&object).is_some_and(|ready| ready.is_served);
-                self.waiting.remove(name);
-                self.parts.writer.start(name.clone(), &object, write);
-            }
+            Next::Write(write) => self.write(name, &object, write, now),
             Next::Released => {
                 self.forget(name);
                 self.index.released(name);
                 let service = format!("{}/{}", name.namespace, name.name);
-                tracing::info!(service, generation, "released");
+                let silent = silent.join("; ");
+                if silent.is_empty() {
+                    tracing::info!(service, generation, "released");
+                } else {
+                    tracing::warn!(service, generation, silent, "released, though not by all");
+                }
                 // The index may have more to say now that addresses are free.
                 self.dirty.insert(name.clone());
             }
+        }
+    }
+
+    /// Who else wrote the addresses in the Service's status.
+    fn rival(&self, name: &ObjectName) -> Option<&str> {
+        let origin = self.index.origin(name).filter(|origin| !origin.is_ingress_ours)?;
+        origin.ingress.last().map(String::as_str)
+    }
+
+    /// Begins a write, unless another controller undoes it again and again.
+    fn write(&mut self, name: &ObjectName, object: &Service, write: Write, now: Instant) {
+        let Some(record) = self.records.get_mut(name) else { return };
+        let start = record.fight.not_before(&write, object.metadata.generation, now);
+        let times = record.fight.due(now);
+        if start > now {
+            self.waiting.insert(name.clone());
+        } else {
+            record.is_writing = true;
+            record.was_served = ready(object).is_some_and(|ready| ready.is_served);
+            self.waiting.remove(name);
+            self.parts.writer.start(name.clone(), object, write);
+        }
+        if let Some(times) = times {
+            let who = self.rival(name).unwrap_or("another controller");
+            let note = format!(
+                "StatusConflict: {who} has overwritten {times} times what this bridge writes to the Service; only one \
+                 controller can serve it: name its class in spec.loadBalancerClass, or switch the other one off for it"
+            );
+            tracing::warn!(service = format!("{}/{}", name.namespace, name.name), "{note}");
+            self.say(name, object, "UpdateLoadBalancerFailed", "StatusConflict", note);
+        }
+    }
+
+    fn say_slow(&self, name: &ObjectName, object: &Service, why: &Why) {
+        let note = format!("waits: {}", why.message);
+        tracing::info!(service = format!("{}/{}", name.namespace, name.name), "going {note}");
+        self.say(name, object, "DeletingLoadBalancer", why.reason, note);
+    }
+
+    /// Says again what stays wrong.
+    pub(super) fn remind(&mut self, now: Instant) {
+        if !self.has_begun {
+            return;
+        }
+        let (mut due, mut budget) = (Vec::new(), BUDGET);
+        for (name, record) in &mut self.records {
+            if budget == 0 {
+                break;
+            }
+            let is_slow = record.said_slow.is_some();
+            let is_wrong = is_slow || self.index.service(name).is_some_and(is_wrong);
+            if record.reminder.is_due(is_wrong, now, fastrand::f64()) {
+                budget -= 1;
+                if is_slow {
+                    // Said when it is looked at, with what is waited for by then.
+                    record.said_slow = None;
+                    self.dirty.insert(name.clone());
+                } else {
+                    due.push(name.clone());
+                }
+            }
+        }
+        for name in due {
+            let Some(object) = self.index.service(&name) else { continue };
+            let Some(Ready { is_served, reason, message }) = ready(object) else { continue };
+            let event =
+                if is_served { "UpdateLoadBalancerFailed" } else { "SyncLoadBalancerFailed" };
+            self.say(&name, object, event, &reason, format!("{reason}: {message}"));
         }
     }
 
@@ -112,9 +192,17 @@ impl Bridge {
         match result {
             Ok(object) => {
                 record.succeeded();
+                record.fight.wrote(&write, before.metadata.generation);
+                if write == Write::AddFinalizer {
+                    record.finalized(!machine::has_status(&before));
+                }
+                if matches!(write, Write::Status { .. }) {
+                    record.reminder.said(Instant::now(), fastrand::f64());
+                }
                 let (generation, was_served) = (record.generation, record.was_served);
                 self.say_written(&name, &before, &write, was_served, generation);
-                self.apply(Object::Service(object));
+                self.answered(&name);
+                self.apply(Object::Service(object), From::Answer);
             }
             // The watch will say so, or has.
             Err(WriteError::Gone | WriteError::Fenced) => record.failed(Instant::now()),
@@ -136,9 +224,9 @@ impl Bridge {
     ) {
         let service = format!("{}/{}", name.namespace, name.name);
         match write {
-            Write::AddFinalizer | Write::ClearStatus => {}
+            Write::AddFinalizer | Write::ClearStatus { .. } => {}
             Write::RemoveFinalizer => {
-                let note = "no appliance serves it any longer".to_owned();
+                let note = self.farewell(name);
                 self.say(name, before, "DeletedLoadBalancer", "DeletedLoadBalancer", note);
             }
             Write::Status { ready: Ready { is_served: false, reason, message }, .. } => {
@@ -151,7 +239,13 @@ impl Bridge {
                     format!("{reason}: {message}"),
                 );
             }
-            Write::Status { ingress, .. } => {
+            Write::Status { ingress, ready: Ready { reason, message, .. } } => {
+                let is_new = ready(before).is_none_or(|said| said.reason != *reason);
+                if FLAWS.contains(&reason.as_str()) && is_new {
+                    tracing::warn!(service, generation, reason, "served, but: {message}");
+                    let note = format!("{reason}: {message}");
+                    self.say(name, before, "UpdateLoadBalancerFailed", reason, note);
+                }
                 let reason = match (ingress, was_served) {
                     (None, true) => return,
                     (_, false) => "EnsuredLoadBalancer",
@@ -167,6 +261,22 @@ impl Bridge {
                 self.say(name, before, reason, reason, format!("served on {addresses}"));
             }
         }
+    }
+
+    /// What is said of a Service that goes: who may still serve it.
+    fn farewell(&self, name: &ObjectName) -> String {
+        let prefix = format!("{}/{}/{}/", self.index.settings().source, name.namespace, name.name);
+        let record = self.records.get(name);
+        let told = record.and_then(|record| Some((record.first(), record.generation?)));
+        let silent = told.map(|(first, at)| self.reports.holders(&prefix, first, at).silent);
+        let silent = silent.unwrap_or_default();
+        if silent.is_empty() {
+            return "no appliance serves it any longer".to_owned();
+        }
+        format!(
+            "its addresses are free, though {}; if it runs, it serves them until it can be reached",
+            silent.join("; ")
+        )
     }
 
     pub(super) fn say_troubles(&self, name: &ObjectName, troubles: Vec<Trouble>) {
@@ -193,6 +303,17 @@ impl Bridge {
         let about = say::service(name, object.metadata.uid.as_deref().unwrap_or_default());
         self.parts.sayer.say(about, reason, action, note);
     }
+}
+
+fn untold() -> Why {
+    let message = "no appliance was told yet".to_owned();
+    Why { reason: "NotProgrammed", message, is_final: false }
+}
+
+/// Its condition says something that an operator should know.
+fn is_wrong(object: &Service) -> bool {
+    let conditions = object.status.iter().flat_map(|s| s.conditions.iter().flatten());
+    conditions.filter(|c| c.type_ == CONDITION).any(|c| c.status != "True" || c.reason != SERVED)
 }
 
 /// The index decides; this only tells a Service that turned away before it had anything.

@@ -5,6 +5,9 @@ use super::reports::{Verdict, Why};
 use crate::index::{Outcome, Serve, Trouble};
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, PortStatus, Service, ServicePort};
 
+/// The reason when all is well.
+pub const SERVED: &str = "Served";
+
 /// What a Service's object should say of its readiness.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ready {
@@ -28,8 +31,11 @@ pub enum Write {
         /// The condition.
         ready: Ready,
     },
-    /// Take addresses and condition out; before the finalizer goes.
-    ClearStatus,
+    /// Take the condition out, and the addresses if they are ours; before the finalizer goes.
+    ClearStatus {
+        /// Those of another controller, which the Service was given to, stay.
+        with_addresses: bool,
+    },
     /// Let it go.
     RemoveFinalizer,
 }
@@ -56,10 +62,18 @@ pub struct Case<'a> {
     pub object: &'a Service,
     /// What the appliances say of [`Outcome::Serve`].
     pub verdict: &'a Verdict,
-    /// Whether they no longer have it, for [`Outcome::Release`].
-    pub is_gone: bool,
+    /// Who may still have it, for [`Outcome::Release`]; none when it can go.
+    pub held: Option<&'a Why>,
+    /// The addresses in the status were written by us, as far as the object tells.
+    pub is_status_ours: bool,
     /// It has been waited for long enough to say so.
     pub is_overdue: bool,
+}
+
+/// Something of ours is in the object's status.
+#[must_use]
+pub fn has_status(object: &Service) -> bool {
+    has_addresses(object) || ready(object).is_some()
 }
 
 /// Decides.
@@ -69,20 +83,10 @@ pub fn next(case: Case<'_>) -> Next {
     match case.outcome {
         Outcome::Serve(_) if !has_finalizer(object) => Next::Write(Write::AddFinalizer),
         Outcome::Serve(serve) => match case.verdict {
-            Verdict::Served => {
-                let ingress = ingress(serve, object);
-                let said = served(serve);
-                let is_said =
-                    same_ingress(object, &ingress) && ready(object).as_ref() == Some(&said);
-                if is_said && is_current(object) {
-                    return Next::Done;
-                }
-                let ingress = Some(ingress).filter(|i| !same_ingress(object, i));
-                Next::Write(Write::Status { ingress, ready: said })
-            }
+            Verdict::Served(flaw) => served(serve, object, flaw.as_ref(), case.is_overdue),
             Verdict::Lost(why) => lost(serve, object, why, case.is_overdue),
             Verdict::Pending(why) if case.is_overdue || why.is_final => {
-                if is_said(object, why) {
+                if is_said(object, false, why.reason) {
                     return Next::Wait(why.clone());
                 }
                 not_served(object, why.reason, &why.message)
@@ -90,15 +94,43 @@ pub fn next(case: Case<'_>) -> Next {
             Verdict::Pending(why) => Next::Wait(why.clone()),
         },
         Outcome::Refuse(Trouble { reason, message }) => not_served(object, reason, message),
-        Outcome::Release if !case.is_gone => Next::Wait(Why {
-            reason: "Releasing",
-            message: "an appliance still serves it".to_owned(),
-            is_final: false,
-        }),
-        Outcome::Release if has_status(object) => Next::Write(Write::ClearStatus),
-        Outcome::Release if has_finalizer(object) => Next::Write(Write::RemoveFinalizer),
-        Outcome::Release => Next::Released,
+        Outcome::Release => match case.held {
+            Some(why) => Next::Wait(why.clone()),
+            None => release(object, case.is_status_ours),
+        },
     }
+}
+
+fn release(object: &Service, is_status_ours: bool) -> Next {
+    let with_addresses = is_status_ours && has_addresses(object);
+    if with_addresses || ready(object).is_some() {
+        return Next::Write(Write::ClearStatus { with_addresses });
+    }
+    if has_finalizer(object) {
+        return Next::Write(Write::RemoveFinalizer);
+    }
+    Next::Released
+}
+
+/// What is not as wanted beside the serving is said with it: at once when it stays so, else when it is no matter of a
+/// moment.
+fn served(serve: &Serve, object: &Service, flaw: Option<&Why>, is_overdue: bool) -> Next {
+    let ingress = ingress(serve, object);
+    let is_told = |why: &&Why| is_overdue || why.is_final || is_said(object, true, why.reason);
+    let told = flaw.filter(is_told);
+    let said = words(serve, told);
+    let is_same = match told {
+        Some(why) => is_said(object, true, why.reason),
+        None => ready(object).as_ref() == Some(&said) && is_current(object),
+    };
+    if is_same && same_ingress(object, &ingress) {
+        return match flaw.filter(|_| told.is_none()) {
+            Some(why) => Next::Wait(why.clone()),
+            None => Next::Done,
+        };
+    }
+    let ingress = Some(ingress).filter(|i| !same_ingress(object, i));
+    Next::Write(Write::Status { ingress, ready: said })
 }
 
 /// The addresses are there whoever answers on them; that nobody does is said once it is no matter of a moment, such as a
@@ -106,7 +138,7 @@ pub fn next(case: Case<'_>) -> Next {
 fn lost(serve: &Serve, object: &Service, why: &Why, is_overdue: bool) -> Next {
     let ingress = ingress(serve, object);
     let is_there = same_ingress(object, &ingress);
-    if is_there && (is_said(object, why) || !is_overdue) {
+    if is_there && (is_said(object, false, why.reason) || !is_overdue) {
         return Next::Wait(why.clone());
     }
     let ready =
@@ -115,8 +147,8 @@ fn lost(serve: &Serve, object: &Service, why: &Why, is_overdue: bool) -> Next {
 }
 
 /// What an appliance says in passing may change with every report; only another reason is news.
-fn is_said(object: &Service, why: &Why) -> bool {
-    let is_same = |said: Ready| !said.is_served && said.reason == why.reason;
+fn is_said(object: &Service, is_served: bool, reason: &str) -> bool {
+    let is_same = |said: Ready| said.is_served == is_served && said.reason == reason;
     ready(object).is_some_and(is_same) && is_current(object)
 }
 
@@ -128,18 +160,21 @@ fn not_served(object: &Service, reason: &str, message: &str) -> Next {
     Next::Write(Write::Status { ingress: None, ready: said })
 }
 
-fn served(serve: &Serve) -> Ready {
-    match serve.troubles.first() {
+/// That it is served, and what is beside that not as wanted: the appliances' reason first, since it is the news.
+fn words(serve: &Serve, flaw: Option<&Why>) -> Ready {
+    let flaws = flaw.iter().map(|why| (why.reason, why.message.as_str()));
+    let troubles = serve.troubles.iter().map(|one| (one.reason, one.message.as_str()));
+    let all: Vec<_> = flaws.chain(troubles.take(1)).collect();
+    let messages: Vec<&str> = all.iter().map(|(_, message)| *message).collect();
+    match all.first() {
         None => Ready {
             is_served: true,
-            reason: "Served".to_owned(),
+            reason: SERVED.to_owned(),
             message: "an appliance has it".to_owned(),
         },
-        Some(trouble) => Ready {
-            is_served: true,
-            reason: trouble.reason.to_owned(),
-            message: trouble.message.clone(),
-        },
+        Some((reason, _)) => {
+            Ready { is_served: true, reason: (*reason).to_owned(), message: messages.join("; ") }
+        }
     }
 }
 
@@ -150,10 +185,9 @@ fn is_current(object: &Service) -> bool {
     ours.all(|c| c.observed_generation == object.metadata.generation)
 }
 
-fn has_status(object: &Service) -> bool {
+fn has_addresses(object: &Service) -> bool {
     let addresses = object.status.as_ref().and_then(|s| s.load_balancer.as_ref());
     addresses.is_some_and(|l| l.ingress.as_ref().is_some_and(|i| !i.is_empty()))
-        || ready(object).is_some()
 }
 
 /// What the status is to have: an entry an address, each with the ports that are served on it. Of secondary addresses those
@@ -260,7 +294,8 @@ mod tests {
             Next::Released => "released".into(),
             Next::Write(Write::AddFinalizer) => "add".into(),
             Next::Write(Write::RemoveFinalizer) => "remove".into(),
-            Next::Write(Write::ClearStatus) => "clear".into(),
+            Next::Write(Write::ClearStatus { with_addresses: true }) => "clear".into(),
+            Next::Write(Write::ClearStatus { with_addresses: false }) => "clear ours".into(),
             Next::Write(Write::Status { ingress, ready }) => {
                 let ips = ingress.iter().flatten().filter_map(|i| i.ip.clone()).collect::<Vec<_>>();
                 format!("{}:{}:{}", ready.is_served, ready.reason, ips.join(","))
@@ -296,7 +331,7 @@ mod tests {
                 serve(),
                 none.clone(),
                 none.clone(),
-                Verdict::Served,
+                Verdict::Served(None),
                 false,
                 false,
                 "add",
@@ -328,19 +363,19 @@ mod tests {
                 serve(),
                 with(),
                 none.clone(),
-                Verdict::Served,
+                Verdict::Served(None),
                 false,
                 false,
                 "true:Served:192.0.2.1",
             ),
-            ("says so", serve(), with(), good.clone(), Verdict::Served, false, false, "done"),
-            ("edited", serve(), with(), stale, Verdict::Served, false, false, "true:Served:"),
+            ("says so", serve(), with(), good.clone(), Verdict::Served(None), false, false, "done"),
+            ("edited", serve(), with(), stale, Verdict::Served(None), false, false, "true:Served:"),
             (
                 "moved",
                 serve(),
                 with(),
                 moved,
-                Verdict::Served,
+                Verdict::Served(None),
                 false,
                 false,
                 "true:Served:192.0.2.1",
@@ -377,7 +412,16 @@ mod tests {
                 false,
                 "false:EndpointsUnreachable:192.0.2.1",
             ),
-            ("found again", serve(), with(), cut, Verdict::Served, false, false, "true:Served:"),
+            (
+                "found again",
+                serve(),
+                with(),
+                cut,
+                Verdict::Served(None),
+                false,
+                false,
+                "true:Served:",
+            ),
             ("refused, said", refuse(), with(), refused, lost.clone(), false, false, "done"),
             ("going", Outcome::Release, with(), good.clone(), lost.clone(), false, false, "wait"),
             ("gone", Outcome::Release, with(), good, lost.clone(), true, false, "clear"),
@@ -394,9 +438,75 @@ mod tests {
             ("free", Outcome::Release, none.clone(), none, lost, true, false, "released"),
         ] {
             let object = object(meta, status);
-            let case =
-                Case { outcome: &outcome, object: &object, verdict: &verdict, is_gone, is_overdue };
+            let held = Why { reason: "Releasing", message: "x".to_owned(), is_final: false };
+            let case = Case {
+                outcome: &outcome,
+                object: &object,
+                verdict: &verdict,
+                held: Some(&held).filter(|_| !is_gone),
+                is_status_ours: true,
+                is_overdue,
+            };
             assert_eq!(word(&next(case)), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn flaws_are_said_with_the_serving() {
+        let flaw = |reason: &'static str, is_final| {
+            let message = "appliance b: no room".to_owned();
+            Verdict::Served(Some(Why { reason, message, is_final }))
+        };
+        let said = |reason: &str, message: &str| {
+            json!({"loadBalancer": ingress_of("192.0.2.1"),
+                "conditions": condition("True", reason, message, 2)})
+        };
+        let served = || said("Served", "an appliance has it");
+        for (what, status, verdict, is_overdue, expected) in [
+            ("refused by one", json!({}), flaw("X", true), false, "true:X:192.0.2.1"),
+            ("for a moment", json!({}), flaw("X", false), false, "true:Served:192.0.2.1"),
+            ("for a moment, served", served(), flaw("X", false), false, "wait"),
+            ("for long", served(), flaw("X", false), true, "true:X:"),
+            ("said", said("X", "other words"), flaw("X", false), false, "done"),
+            ("another one", said("Y", "other words"), flaw("X", true), false, "true:X:"),
+            ("mended", said("X", "no room"), Verdict::Served(None), false, "true:Served:"),
+        ] {
+            let (outcome, object) = (serve(), object(with(), status));
+            let case = Case {
+                outcome: &outcome,
+                object: &object,
+                verdict: &verdict,
+                held: None,
+                is_status_ours: true,
+                is_overdue,
+            };
+            assert_eq!(word(&next(case)), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn addresses_of_another_controller_stay_when_a_service_is_given_to_it() {
+        let verdict = Verdict::Served(None);
+        let theirs = json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.7"}]}});
+        let mut both = theirs.clone();
+        both["conditions"] = condition("True", "Served", "", 2);
+        for (status, is_status_ours, expected) in [
+            (both, false, "clear ours"),
+            (theirs.clone(), false, "remove"),
+            (theirs, true, "clear"),
+            // The API server takes the addresses out itself when the type changes.
+            (json!({}), true, "remove"),
+        ] {
+            let (outcome, object) = (Outcome::Release, object(with(), status));
+            let case = Case {
+                outcome: &outcome,
+                object: &object,
+                verdict: &verdict,
+                held: None,
+                is_status_ours,
+                is_overdue: false,
+            };
+            assert_eq!(word(&next(case)), expected);
         }
     }
 }

@@ -255,7 +255,7 @@ mod tests {
             |reports: &Reports| objects.due(reports, now).peers[0].1.conditions[0].status.clone();
         assert_eq!(status(&reports), "Unknown");
         for number in [0, 1] {
-            reports.set_link(number, Link::Up);
+            reports.set_link(number, Link::Up, 1);
             reports.take(number, session(BgpState::Established));
         }
         assert_eq!(status(&reports), "True");

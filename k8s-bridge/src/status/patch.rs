@@ -45,7 +45,7 @@ impl Write {
     /// It goes to the `status` subresource.
     #[must_use]
     pub fn is_status(&self) -> bool {
-        matches!(self, Write::Status { .. } | Write::ClearStatus)
+        matches!(self, Write::Status { .. } | Write::ClearStatus { .. })
     }
 
     /// The body of the patch.
@@ -57,13 +57,13 @@ impl Write {
             Write::RemoveFinalizer => {
                 json!({"metadata": {"uid": uid, "$deleteFromPrimitiveList/finalizers": [FINALIZER]}})
             }
-            Write::ClearStatus => json!({
-                "metadata": {"uid": uid},
-                "status": {
-                    "loadBalancer": {"ingress": null},
-                    "conditions": [{"$patch": "delete", "type": CONDITION}],
-                },
-            }),
+            Write::ClearStatus { with_addresses } => {
+                let mut status = json!({"conditions": [{"$patch": "delete", "type": CONDITION}]});
+                if let (true, Some(status)) = (with_addresses, status.as_object_mut()) {
+                    status.insert("loadBalancer".to_owned(), json!({"ingress": null}));
+                }
+                json!({"metadata": {"uid": uid}, "status": status})
+            }
             Write::Status { ingress, ready } => {
                 let mut status = json!({"conditions": [condition(object, ready, now)]});
                 if let (Some(ingress), Some(status)) = (ingress, status.as_object_mut()) {

@@ -85,8 +85,7 @@ impl Sayer {
 fn is_warning(reason: &str) -> bool {
     !matches!(
         reason,
-        "EnsuringLoadBalancer"
-            | "EnsuredLoadBalancer"
+        "EnsuredLoadBalancer"
             | "UpdatedLoadBalancer"
             | "DeletingLoadBalancer"
             | "DeletedLoadBalancer"

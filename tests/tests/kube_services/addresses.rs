@@ -109,11 +109,14 @@ pub(crate) fn refusals(cluster: &mut Cluster) -> Result<()> {
 }
 
 pub(crate) fn typing_error(cluster: &mut Cluster) -> Result<()> {
-    let refused = cluster.create_pool("typo", &json!({ "addresses": ["203.0.113.0/24x"] }));
-    let refusal = refused.as_ref().err().and_then(|error| error.downcast_ref::<Refusal>());
-    assert!(refusal.is_some_and(|no| no.status == 422), "{refused:?}");
+    for wrong in ["203.0.113.0/24x", "203.0.113.20-203.0.113.10"] {
+        let refused = cluster.create_pool("typo", &json!({ "addresses": [wrong] }));
+        let refusal = refused.as_ref().err().and_then(|error| error.downcast_ref::<Refusal>());
+        assert!(refusal.is_some_and(|no| no.status == 422), "{wrong}: {refused:?}");
+    }
     // What only the bridge can see is said in the pool's condition.
-    cluster.create_pool("backwards", &json!({ "addresses": ["203.0.113.20-203.0.113.10"] }))?;
+    cluster
+        .create_pool("backwards", &json!({ "addresses": ["2001:db8:113::20-2001:db8:113::10"] }))?;
     until("the pool to be not ready", SOON, || {
         let pool = cluster.api().object("/apis/sluice.dev/v1alpha1/addresspools/backwards")?;
         let conditions = pool.pointer("/status/conditions").and_then(Value::as_array);
