@@ -143,6 +143,8 @@ pub struct Watcher {
     pub tell: mpsc::Sender<Watched>,
     /// Counts lists and failures.
     pub metrics: Arc<Metrics>,
+    /// Takes the versions of Services. Those of other kinds may be another store's.
+    pub history: Arc<history::History>,
 }
 
 // === impl Watcher ===
@@ -218,6 +220,9 @@ impl Watcher {
                 }
                 Ok(watcher::Event::InitApply(object) | watcher::Event::Apply(object)) => {
                     wait = MIN_BACKOFF;
+                    if kind == Kind::Service {
+                        self.history.saw(object.meta().resource_version.as_deref());
+                    }
                     match read(object) {
                         Ok(object) => Item::Apply(object),
                         Err((name, why)) => Item::Unreadable(name, why),

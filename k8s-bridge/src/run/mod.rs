@@ -129,10 +129,15 @@ pub async fn run(mut settings: Settings, client: Client) -> anyhow::Result<()> {
     let (wrote_in, mut wrote) = mpsc::channel(WATCH_QUEUE);
     let class = &settings.index.class;
     let writer = Writer::new(client.clone(), class, wrote_in, fence.clone(), Arc::clone(&metrics));
-    let watcher =
-        Watcher { client: client.clone(), tell: watched_in, metrics: Arc::clone(&metrics) };
+    let history = Arc::new(history::History::default());
+    let watcher = Watcher {
+        client: client.clone(),
+        tell: watched_in,
+        metrics: Arc::clone(&metrics),
+        history: Arc::clone(&history),
+    };
     let (back_in, mut back) = mpsc::channel(1);
-    tokio::spawn(history::follow(client.clone(), back_in, Arc::clone(&metrics)));
+    tokio::spawn(history::follow(client.clone(), history, back_in, Arc::clone(&metrics)));
     let sayer = Sayer::start(client.clone(), settings.pod.clone(), Arc::clone(&metrics));
     let mut bridge =
         Bridge::new(Parts { settings, client, watcher, writer, sayer, wish, metrics, health });

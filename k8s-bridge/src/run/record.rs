@@ -40,7 +40,7 @@ pub(super) struct Record {
     pub(super) reminder: Reminder,
     /// An appliance may know it.
     was_told: bool,
-    /// This process put the finalizer on before any appliance had heard of it.
+    /// This process puts the finalizer on, before any appliance has heard of it.
     is_new: bool,
     /// The generation that it came with, if it is new.
     first: Option<u64>,
@@ -99,8 +99,8 @@ impl Record {
         }
     }
 
-    /// The finalizer was put on; `is_bare` when nothing in the object said that it was served before.
-    pub(super) fn finalized(&mut self, is_bare: bool) {
+    /// The finalizer is being put on. `is_bare` when the object has no addresses: none was served before then.
+    pub(super) fn finalize(&mut self, is_bare: bool) {
         self.is_new |= is_bare && !self.was_told;
     }
 

@@ -127,6 +127,10 @@ impl Bridge {
             self.waiting.insert(name.clone());
         } else {
             record.is_writing = true;
+            if write == Write::AddFinalizer {
+                // Not when it is answered: by then the watch may have brought it, and appliances may have been told.
+                record.finalize(!machine::has_addresses(object));
+            }
             record.was_served = ready(object).is_some_and(|ready| ready.is_served);
             self.waiting.remove(name);
             self.parts.writer.start(name.clone(), object, write);
@@ -193,9 +197,6 @@ impl Bridge {
             Ok(object) => {
                 record.succeeded();
                 record.fight.wrote(&write, before.metadata.generation);
-                if write == Write::AddFinalizer {
-                    record.finalized(!machine::has_status(&before));
-                }
                 if matches!(write, Write::Status { .. }) {
                     record.reminder.said(Instant::now(), fastrand::f64());
                 }

@@ -70,12 +70,6 @@ pub struct Case<'a> {
     pub is_overdue: bool,
 }
 
-/// Something of ours is in the object's status.
-#[must_use]
-pub fn has_status(object: &Service) -> bool {
-    has_addresses(object) || ready(object).is_some()
-}
-
 /// Decides.
 #[must_use]
 pub fn next(case: Case<'_>) -> Next {
@@ -185,7 +179,9 @@ fn is_current(object: &Service) -> bool {
     ours.all(|c| c.observed_generation == object.metadata.generation)
 }
 
-fn has_addresses(object: &Service) -> bool {
+/// There are addresses in the object's status.
+#[must_use]
+pub fn has_addresses(object: &Service) -> bool {
     let addresses = object.status.as_ref().and_then(|s| s.load_balancer.as_ref());
     addresses.is_some_and(|l| l.ingress.as_ref().is_some_and(|i| !i.is_empty()))
 }

@@ -10,7 +10,7 @@ use super::Programs;
 use super::api::Api;
 use super::network::{CONTROL, PODS, SERVICES};
 use crate::lab::certificates::{Authority, key_pair};
-use crate::lab::{Netns, Proc, until};
+use crate::lab::{Netns, Proc, run, until};
 
 /// How long a program may take to be ready; on an idle machine it is three seconds.
 const DEADLINE: Duration = Duration::from_secs(90);
@@ -148,6 +148,31 @@ impl Control {
     /// When it does not run.
     pub fn kill_apiserver(&mut self) -> Result<()> {
         self.apiserver.take().context("the API server does not run")?.kill()
+    }
+
+    /// Copies etcd's data, as a backup does. The API server and etcd are away meanwhile.
+    ///
+    /// # Errors
+    /// When one of them does not run, or does not come back.
+    pub fn back_up(&mut self) -> Result<()> {
+        self.with_store_stopped("cp -r etcd etcd.backup")
+    }
+
+    /// Puts the last backup in place of etcd's data: everything since then never was, and resource versions go back.
+    ///
+    /// # Errors
+    /// When there is none, or as [`Control::back_up`].
+    pub fn restore(&mut self) -> Result<()> {
+        self.with_store_stopped("rm -r etcd && mv etcd.backup etcd")
+    }
+
+    fn with_store_stopped(&mut self, script: &str) -> Result<()> {
+        self.kill_apiserver()?;
+        // What it wrote is in the page cache, which outlives it.
+        self.etcd.take().context("etcd does not run")?.kill()?;
+        run(Command::new("sh").args(["-c", script]).current_dir(&self.dir))?;
+        self.etcd = Some(self.spawn("etcd", &self.etcd_flags())?);
+        self.start_apiserver().map(drop)
     }
 
     fn start_proxy(&mut self) -> Result<()> {

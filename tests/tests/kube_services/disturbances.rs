@@ -1,12 +1,17 @@
 //! What happens to Services while parts of the whole go and return.
 
 use anyhow::{Context as _, Result};
+use serde_json::json;
 use sluice_tests::kube::Cluster;
 use sluice_tests::kube::bridge::Install;
 use sluice_tests::kube::services::{ingress, path, plain};
+use sluice_tests::lab::backend::HTTP_PORT;
 use sluice_tests::lab::client::Transport;
 
 use crate::APP;
+
+/// More than the restarts of API server and bridge write by themselves.
+const EDITS: u32 = 100;
 
 pub(crate) fn appliance_restarts(cluster: &mut Cluster) -> Result<()> {
     cluster.create_service(&plain("kept", APP, 80))?;
@@ -53,6 +58,27 @@ pub(crate) fn apiserver_restarts(cluster: &mut Cluster) -> Result<()> {
     assert_eq!(cluster.wait_address("through")?, ip, "addresses do not change");
     cluster.delete_service("later")?;
     cluster.delete_service("through").map(drop)
+}
+
+/// After a restore resource versions are lower than what everybody has seen; the bridge follows all the same.
+pub(crate) fn etcd_is_restored(cluster: &mut Cluster) -> Result<()> {
+    cluster.create_service(&plain("restored", APP, 80))?;
+    let ip = cluster.wait_address("restored")?;
+    cluster.control.back_up()?;
+    let edit = |number: u32| json!({ "metadata": { "labels": { "edit": number.to_string() } } });
+    for number in 0..EDITS {
+        cluster.change_service("restored", &edit(number))?;
+    }
+    cluster.control.restore()?;
+    let ports = json!([{ "name": "http", "port": 8000, "targetPort": HTTP_PORT }]);
+    cluster.change_service("restored", &json!({ "spec": { "ports": ports } }))?;
+    cluster.wait_answer(Transport::Http, ip, 8000)?;
+    assert_eq!(cluster.wait_address("restored")?, ip, "addresses do not change");
+    // The others of the cluster see nothing until versions have come as far as they were.
+    for number in 0..2 * EDITS {
+        cluster.change_service("restored", &edit(number))?;
+    }
+    cluster.delete_service("restored").map(drop)
 }
 
 /// A bridge that no appliance lets in, or that trusts none, says so and breaks nothing.
