@@ -141,3 +141,49 @@ impl Record {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index::Serve;
+
+    #[test]
+    fn only_who_was_never_served_is_certain_to_be_new() {
+        let record = || Record::new(Outcome::Serve(Serve::default()));
+        let mut new = record();
+        new.finalize(true);
+        assert_eq!(new.first(), Some(u64::MAX), "no appliance was told");
+        new.told(Some(7));
+        new.told(Some(9));
+        assert_eq!(new.first(), Some(7));
+        new.turn(Outcome::Release);
+        new.told(Some(11));
+        assert_eq!(new.first(), Some(7));
+        let mut old = record();
+        old.told(Some(7));
+        // Somebody took the finalizer off.
+        old.finalize(true);
+        assert_eq!(old.first(), None, "an earlier bridge may have told anybody");
+        let mut taken_over = record();
+        taken_over.finalize(false);
+        taken_over.told(Some(7));
+        assert_eq!(taken_over.first(), None, "it has addresses");
+    }
+
+    #[test]
+    fn what_is_waited_for_is_overdue_after_a_while_for_each_reason() {
+        let (mut record, start) = (Record::new(Outcome::Release), Instant::now());
+        let after = |seconds| start + Duration::from_secs(seconds);
+        for (seconds, reason, is_overdue) in [
+            (0, Some("a"), false),
+            (1, Some("a"), false),
+            (2, Some("a"), true),
+            (3, Some("b"), false),
+            (5, Some("b"), true),
+            (6, None, false),
+            (9, Some("b"), false),
+        ] {
+            assert_eq!(record.is_overdue(reason, after(seconds)), is_overdue, "{seconds}");
+        }
+    }
+}

@@ -1,12 +1,13 @@
 //! What happens to Services while parts of the whole go and return.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 use sluice_tests::kube::Cluster;
-use sluice_tests::kube::bridge::Install;
-use sluice_tests::kube::services::{ingress, path, plain};
+use sluice_tests::kube::bridge::{Install, NAMESPACE};
+use sluice_tests::kube::services::{SOON, ingress, path, plain};
 use sluice_tests::lab::backend::HTTP_PORT;
 use sluice_tests::lab::client::Transport;
+use sluice_tests::lab::until;
 
 use crate::APP;
 
@@ -64,6 +65,12 @@ pub(crate) fn apiserver_restarts(cluster: &mut Cluster) -> Result<()> {
 pub(crate) fn etcd_is_restored(cluster: &mut Cluster) -> Result<()> {
     cluster.create_service(&plain("restored", APP, 80))?;
     let ip = cluster.wait_address("restored")?;
+    // Pods that end after the backup would come back as ghosts that no kubelet knows.
+    until("pods of before to be gone", SOON, || {
+        let pods = cluster.api().list(&format!("/api/v1/namespaces/{NAMESPACE}/pods"))?;
+        ensure!(pods.len() == 2, "{} are there", pods.len());
+        Ok(())
+    })?;
     cluster.control.back_up()?;
     let edit = |number: u32| json!({ "metadata": { "labels": { "edit": number.to_string() } } });
     for number in 0..EDITS {
