@@ -19,8 +19,8 @@ pub use openapi::openapi_json;
 pub use problem::Problem;
 pub use service::{Backend, Health, NextHopState, Protocol, Service, ServiceState, Vip};
 pub use source::{
-    CONTRACT, Held, MAX_SECONDARY_VIPS, PeerReport, ServiceReport, SourceChange, SourceReport,
-    SourceState, SourceSummary, WantedBackend, WantedHealth, WantedPeer, WantedRoute,
+    CONTRACT, Held, MAX_SECONDARY_VIPS, OnDown, PeerReport, ServiceReport, SourceChange,
+    SourceReport, SourceState, SourceSummary, WantedBackend, WantedHealth, WantedPeer, WantedRoute,
     WantedService,
 };
 pub use status::{Counters, Drop, Link, RatePoint, Rates, Snapshot, Status, Traffic, XdpMode};

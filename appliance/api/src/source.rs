@@ -26,7 +26,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 /// The version of this contract; it grows when members are added. 1 refused whatever it did not know.
-pub const CONTRACT: u32 = 2;
+pub const CONTRACT: u32 = 3;
 
 /// Everything a source wants; the body of `PUT /api/v1/sources/{source}`. Services that are absent are removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -108,12 +108,25 @@ pub struct WantedService {
     /// How backends are asked whether they live; absent trusts the source.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<WantedHealth>,
+    /// What becomes of the flows of a backend that the health check finds down; absent for `reset`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_down: Option<OnDown>,
     /// Seconds without a packet after which a flow is forgotten; absent for the protocol's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle_timeout_seconds: Option<u32>,
     /// What its VIPs are announced with. Services that share a VIP must agree; the first by name decides.
     #[serde(default)]
     pub route: WantedRoute,
+}
+
+/// What becomes of the flows of a backend that a health check finds down. Those of one without a way are always picked again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OnDown {
+    /// They stay with it, and it gets no new ones.
+    Drain,
+    /// They are picked again, which ends a connection: another backend does not know it.
+    Reset,
 }
 
 /// One backend of a wanted service.

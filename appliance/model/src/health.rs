@@ -1,7 +1,7 @@
 //! Health: what is asked of a backend and what is known of it.
 
 use crate::observed::Observed;
-use crate::service::{Backend, Frontend};
+use crate::service::{Backend, Frontend, OnDown};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -151,6 +151,7 @@ impl Health {
         frontend: Frontend,
         backend: &Backend,
         target: Option<&Target>,
+        on_down: OnDown,
     ) -> Option<u16> {
         if self.without_way.contains(&backend.address.ip()) {
             return None;
@@ -158,7 +159,10 @@ impl Health {
         let Some(target) = target else { return Some(backend.weight) };
         match self.verdict(target) {
             Verdict::Up => Some(backend.weight),
-            Verdict::Down => None,
+            Verdict::Down => match on_down {
+                OnDown::Drain => Some(0),
+                OnDown::Reset => None,
+            },
             // One that was draining keeps its flows, but gets no new ones before somebody has asked it.
             Verdict::Unknown => match self.adopted.get(&(frontend, backend.address)) {
                 Some(0) => Some(0),

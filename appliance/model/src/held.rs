@@ -6,7 +6,7 @@
 
 use crate::desired::Desired;
 use crate::observed::{Observed, RouteAttributes};
-use crate::service::{Family, Frontend, Program, Service, ServiceName};
+use crate::service::{Family, Frontend, OnDown, Program, Service, ServiceName};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -75,6 +75,8 @@ fn held_service(frontend: &Frontend, program: &Program) -> Service {
         protocol: frontend.protocol,
         backends: program.backends.clone(),
         health: None,
+        // Nobody is asked.
+        on_down: OnDown::default(),
         no_backend: program.no_backend,
         idle_timeout: program.idle_timeout,
         source_ranges: program.source_ranges.clone(),

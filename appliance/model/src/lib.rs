@@ -20,6 +20,6 @@ pub use limits::{MAX_BACKENDS_PER_FRONTEND, MAX_FRONTENDS_PER_BACKEND, Surplus};
 pub use observed::{Observed, RouteAttributes, host_prefix};
 pub use reserved::{Class, Holder, HostAddress, Prefixes, Reserved, Rule, Violation, reasons};
 pub use service::{
-    Backend, Family, Frontend, NoBackend, Program, Protocol, Service, ServiceName,
+    Backend, Family, Frontend, NoBackend, OnDown, Program, Protocol, Service, ServiceName,
     canonical_backends, canonical_prefixes,
 };

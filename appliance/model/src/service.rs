@@ -64,6 +64,18 @@ pub enum NoBackend {
     Drop,
 }
 
+/// What becomes of the flows of a backend that its health check finds down.
+///
+/// Those of a backend that nobody wants any longer, or that there is no way to, are picked again in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum OnDown {
+    /// They stay with it, and it gets no new ones: a probe that failed does not mean that its connections have.
+    Drain,
+    /// They are picked again; a connection ends with that, because another backend does not know it.
+    #[default]
+    Reset,
+}
+
 /// One balanced service: every address × port × protocol is a frontend over the backends of the VIP's family, or under NAT64
 /// over those of IPv4.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,6 +94,8 @@ pub struct Service {
     pub backends: Vec<Backend>,
     /// None: backends are always usable.
     pub health: Option<HealthCheck>,
+    /// What becomes of the flows of a backend that is found down.
+    pub on_down: OnDown,
     /// What new flows meet when nobody is usable.
     pub no_backend: NoBackend,
     /// A flow without packets for this long is forgotten.
@@ -128,6 +142,20 @@ impl fmt::Display for Protocol {
             Protocol::Udp => "udp",
             Protocol::Sctp => "sctp",
         })
+    }
+}
+
+// === impl OnDown ===
+
+impl OnDown {
+    /// What is right for a protocol unless somebody says otherwise. A connection ends by itself when its server has gone,
+    /// and lasts when only the probe failed. Of UDP neither side would see that nobody answers any more, and a client that
+    /// keeps its port (a resolver, a sender of logs) would send to a dead backend without end.
+    pub fn usual(protocol: Protocol) -> Self {
+        match protocol {
+            Protocol::Tcp | Protocol::Sctp => OnDown::Drain,
+            Protocol::Udp => OnDown::Reset,
+        }
     }
 }
 

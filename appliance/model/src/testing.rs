@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a panic in a test's helper is the report")]
 
 use crate::observed::RouteAttributes;
-use crate::service::{Backend, NoBackend, Protocol, Service, ServiceName};
+use crate::service::{Backend, NoBackend, OnDown, Protocol, Service, ServiceName};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +25,7 @@ pub fn service(name: &str, vips: &[&str], backends: &[(&str, u16)]) -> Service {
         protocol: Protocol::Tcp,
         backends: backends.iter().map(backend).collect(),
         health: None,
+        on_down: OnDown::Reset,
         no_backend: NoBackend::Reject,
         idle_timeout: Duration::from_secs(60),
         source_ranges: Arc::default(),

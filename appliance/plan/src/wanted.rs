@@ -112,7 +112,8 @@ fn program(service: &Service, frontend: Frontend, health: &Health, refused: &Ref
     };
     let backends = service.backends_of(Family::of(frontend.vip)).filter(is_permitted);
     let backends = backends.filter_map(|backend| {
-        let weight = health.weight(frontend, backend, service.target(backend).as_ref())?;
+        let target = service.target(backend);
+        let weight = health.weight(frontend, backend, target.as_ref(), service.on_down)?;
         Some(sluice_model::Backend { weight, ..*backend })
     });
     Program {

@@ -7,8 +7,8 @@ use super::values::{self, Community};
 use ipnet::IpNet;
 use serde_spanned::Spanned;
 use sluice_model::{
-    Backend, HealthCheck, NoBackend, PROBE_INTERVAL, Probe, Protocol, RouteAttributes, Service,
-    ServiceName, StatusRange, canonical_prefixes,
+    Backend, HealthCheck, NoBackend, OnDown, PROBE_INTERVAL, Probe, Protocol, RouteAttributes,
+    Service, ServiceName, StatusRange, canonical_prefixes,
 };
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -52,6 +52,7 @@ pub(super) struct Raw {
     pub(super) protocol: Option<Protocol>,
     pub(super) backends: Vec<RawBackend>,
     pub(super) health: Option<Spanned<HealthCheck>>,
+    on_down: Option<OnDown>,
     no_backend: NoBackend,
     idle_timeout: Option<Duration>,
     source_ranges: Vec<IpNet>,
@@ -105,6 +106,7 @@ impl Raw {
             protocol,
             backends: self.backends.into_iter().filter_map(RawBackend::into_backend).collect(),
             health: self.health.map(Spanned::into_inner),
+            on_down: self.on_down.unwrap_or_else(|| OnDown::usual(protocol)),
             no_backend: self.no_backend,
             idle_timeout: self.idle_timeout.unwrap_or_else(|| default_idle_timeout(protocol)),
             source_ranges: canonical_prefixes(self.source_ranges),
@@ -150,6 +152,8 @@ fn read(mut section: Section<'_, '_>, report: &mut Report) -> Raw {
     let protocols = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp), ("sctp", Protocol::Sctp)];
     let protocol =
         section.required(report, "protocol", "protocol = \"tcp\"", values::choice(&protocols));
+    let policies = [("drain", OnDown::Drain), ("reset", OnDown::Reset)];
+    let on_down = section.optional(report, "on-down", values::choice(&policies));
     let policies = [("reject", NoBackend::Reject), ("drop", NoBackend::Drop)];
     let no_backend =
         section.or(report, "no-backend", NoBackend::default(), values::choice(&policies));
@@ -172,6 +176,7 @@ fn read(mut section: Section<'_, '_>, report: &mut Report) -> Raw {
         protocol: protocol.map(Spanned::into_inner),
         backends,
         health,
+        on_down: on_down.map(Spanned::into_inner),
         no_backend,
         idle_timeout: idle_timeout.map(Spanned::into_inner),
         source_ranges: source_ranges.into_iter().map(Spanned::into_inner).collect(),

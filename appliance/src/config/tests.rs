@@ -336,6 +336,7 @@ port = 8080
     let service = parse(&text).unwrap().services.remove(0);
     assert_eq!(service.idle_timeout, Duration::from_secs(60));
     assert_eq!(service.no_backend, sluice_model::NoBackend::Drop);
+    assert_eq!(service.on_down, sluice_model::OnDown::Reset, "UDP has no end that would be seen");
     let weights: Vec<_> =
         service.backends.iter().map(|b| (b.address.to_string(), b.weight)).collect();
     assert_eq!(weights, [("10.1.0.11:8080".to_owned(), 1), ("10.1.0.12:8080".to_owned(), 0)]);
@@ -350,6 +351,23 @@ fn associations(lines: &str) -> String {
     format!(
         "{MINIMAL}[[service]]\nname = \"amf\"\nvips = [\"203.0.113.38\"]\nport = 38412\nprotocol = \"sctp\"\n{lines}\n"
     )
+}
+
+#[test]
+fn connections_outlast_a_failed_probe_unless_told_otherwise() {
+    use sluice_model::OnDown::{Drain, Reset};
+    for (protocol, line, wanted) in [
+        ("tcp", "", Drain),
+        ("sctp", "", Drain),
+        ("udp", "", Reset),
+        ("tcp", "on-down = \"reset\"", Reset),
+        ("udp", "on-down = \"drain\"", Drain),
+    ] {
+        let service = associations(line).replace("sctp", protocol);
+        assert_eq!(parse(&service).unwrap().services[0].on_down, wanted, "{protocol} {line}");
+    }
+    let wrong = mistakes(&associations("on-down = \"keep\""));
+    assert!(wrong[0].contains("service.amf.on-down"), "{wrong:?}");
 }
 
 #[test]

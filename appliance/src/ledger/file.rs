@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sluice_model::{
-    Backend, Generation, HealthCheck, NoBackend, Probe, Protocol, RouteAttributes, Service,
+    Backend, Generation, HealthCheck, NoBackend, OnDown, Probe, Protocol, RouteAttributes, Service,
     ServiceName, StatusRange, canonical_prefixes,
 };
 use std::collections::BTreeMap;
@@ -77,6 +77,9 @@ struct ServiceEntry {
     protocol: ProtocolEntry,
     backends: Vec<(SocketAddr, u16)>,
     health: Option<HealthEntry>,
+    /// Absent in files of before; what was done then is `reset`.
+    #[serde(default)]
+    on_down: OnDownEntry,
     no_backend: NoBackendEntry,
     idle_timeout_ms: u64,
     #[serde(default)]
@@ -113,6 +116,14 @@ enum ProtocolEntry {
 enum NoBackendEntry {
     Reject,
     Drop,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum OnDownEntry {
+    Drain,
+    #[default]
+    Reset,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -266,6 +277,10 @@ impl From<ServiceEntry> for Service {
             },
             backends: entry.backends.into_iter().map(backend).collect(),
             health: entry.health.map(HealthCheck::from),
+            on_down: match entry.on_down {
+                OnDownEntry::Drain => OnDown::Drain,
+                OnDownEntry::Reset => OnDown::Reset,
+            },
             no_backend: match entry.no_backend {
                 NoBackendEntry::Reject => NoBackend::Reject,
                 NoBackendEntry::Drop => NoBackend::Drop,
@@ -302,6 +317,10 @@ impl From<&Service> for ServiceEntry {
             },
             backends: service.backends.iter().map(|b| (b.address, b.weight)).collect(),
             health: service.health.as_ref().map(HealthEntry::from),
+            on_down: match service.on_down {
+                OnDown::Drain => OnDownEntry::Drain,
+                OnDown::Reset => OnDownEntry::Reset,
+            },
             no_backend: match service.no_backend {
                 NoBackend::Reject => NoBackendEntry::Reject,
                 NoBackend::Drop => NoBackendEntry::Drop,

@@ -7,8 +7,8 @@ use crate::config::{
 use ipnet::IpNet;
 use sluice_api::{WantedBackend, WantedHealth, WantedRoute, WantedService};
 use sluice_model::{
-    Backend, HealthCheck, NoBackend, PROBE_INTERVAL, Probe, Protocol, RouteAttributes, Service,
-    ServiceName, StatusRange, canonical_prefixes,
+    Backend, HealthCheck, NoBackend, OnDown, PROBE_INTERVAL, Probe, Protocol, RouteAttributes,
+    Service, ServiceName, StatusRange, canonical_prefixes,
 };
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -56,6 +56,11 @@ pub(super) fn service(wanted: &WantedService, around: Around<'_>) -> Result<Serv
         protocol,
         backends,
         health: wanted.health.as_ref().map(health).transpose()?,
+        on_down: match wanted.on_down {
+            Some(sluice_api::OnDown::Drain) => OnDown::Drain,
+            // What was done before there was a choice.
+            Some(sluice_api::OnDown::Reset) | None => OnDown::Reset,
+        },
         no_backend: NoBackend::Reject,
         idle_timeout: match wanted.idle_timeout_seconds {
             Some(seconds) => within_a_week("idle_timeout_seconds", seconds)?,
@@ -219,6 +224,16 @@ mod tests {
         let inside = prefixes(&["10.0.0.0/8".into()]).unwrap();
         let made = service(&wanted, Around { inside: &inside, nat64_source: None }).unwrap();
         assert_eq!(*made.full_nat, everybody());
+    }
+
+    #[test]
+    fn flows_of_a_backend_that_is_down_stay_where_that_is_wished() {
+        let made = |on_down| {
+            service(&WantedService { on_down, ..good() }, Around::default()).unwrap().on_down
+        };
+        assert_eq!(made(None), OnDown::Reset, "as before there was a choice");
+        assert_eq!(made(Some(sluice_api::OnDown::Reset)), OnDown::Reset);
+        assert_eq!(made(Some(sluice_api::OnDown::Drain)), OnDown::Drain);
     }
 
     #[test]

@@ -185,6 +185,7 @@ impl Index {
             full_nat: common.asks.full_nat.unwrap_or_default(),
             nat64: common.asks.nat64.unwrap_or_default(),
             health: common.health.clone(),
+            on_down: None,
             idle_timeout_seconds: common.asks.idle_timeout,
             route: common.route.clone(),
         }

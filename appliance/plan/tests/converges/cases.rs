@@ -6,9 +6,9 @@ use super::*;
 fn only_usable_backends_are_programmed() {
     let weights = [1, 1, 0, 1, 1];
     let backends: Vec<(&str, u16)> = BACKENDS.into_iter().zip(weights).collect();
-    let service = |health| Service { health, ..testing::service("web", &VIPS[..1], &backends) };
-    let programmed = |health_check: Option<HealthCheck>, verdicts: [Verdict; 3], lost: &[&str]| {
-        let desired = Desired::new(Generation(1), [service(health_check)]).0;
+    let programmed = |(asked, on_down), verdicts: [Verdict; 3], lost: &[&str]| {
+        let plain = testing::service("web", &VIPS[..1], &backends);
+        let desired = Desired::new(Generation(1), [Service { health: asked, on_down, ..plain }]).0;
         let mut health = health(&verdicts, &Observed::default());
         health.without_way = lost.iter().map(|address| address.parse().unwrap()).collect();
         let mut world = Observed { attached: true, ..Observed::default() };
@@ -24,10 +24,12 @@ fn only_usable_backends_are_programmed() {
         of.iter().map(|(a, w)| (a.to_string(), *w)).collect()
     };
     use Verdict::{Down, Unknown, Up};
+    let checked = || (Some(check()), OnDown::Reset);
+    let drains = || (Some(check()), OnDown::Drain);
     let cases = [
         (
             "unchecked",
-            None,
+            (None, OnDown::Drain),
             [Down; 3],
             set(&[("10.1.0.1:80", 1), ("10.1.0.2:80", 1), ("10.1.0.3:80", 0)]),
             true,
@@ -35,7 +37,7 @@ fn only_usable_backends_are_programmed() {
         ),
         (
             "unchecked, one without a way",
-            None,
+            (None, OnDown::Drain),
             [Up; 3],
             set(&[("10.1.0.2:80", 1), ("10.1.0.3:80", 0)]),
             true,
@@ -43,7 +45,7 @@ fn only_usable_backends_are_programmed() {
         ),
         (
             "one down",
-            Some(check()),
+            checked(),
             [Up, Down, Up],
             set(&[("10.1.0.1:80", 1), ("10.1.0.3:80", 0)]),
             true,
@@ -51,22 +53,46 @@ fn only_usable_backends_are_programmed() {
         ),
         (
             "all without a way",
-            Some(check()),
+            checked(),
             [Up; 3],
             set(&[]),
             false,
             &["10.1.0.1", "10.1.0.2", "10.1.0.3"],
         ),
-        ("unknown", Some(check()), [Unknown; 3], set(&[]), false, &[]),
+        ("unknown", checked(), [Unknown; 3], set(&[]), false, &[]),
         (
             "only the draining one is up",
-            Some(check()),
+            checked(),
             [Down, Down, Up],
             set(&[("10.1.0.3:80", 0)]),
             false,
             &[],
         ),
-        ("all down", Some(check()), [Down; 3], set(&[]), false, &[]),
+        (
+            "one down, which keeps its flows",
+            drains(),
+            [Up, Down, Up],
+            set(&[("10.1.0.1:80", 1), ("10.1.0.2:80", 0), ("10.1.0.3:80", 0)]),
+            true,
+            &[],
+        ),
+        (
+            "one down and without a way",
+            drains(),
+            [Up, Down, Up],
+            set(&[("10.1.0.1:80", 1), ("10.1.0.3:80", 0)]),
+            true,
+            &["10.1.0.2"],
+        ),
+        (
+            "all down, which keep their flows, get no new ones",
+            drains(),
+            [Down; 3],
+            set(&[("10.1.0.1:80", 0), ("10.1.0.2:80", 0), ("10.1.0.3:80", 0)]),
+            false,
+            &[],
+        ),
+        ("all down", checked(), [Down; 3], set(&[]), false, &[]),
     ];
     for (name, check, verdicts, backends, announced, lost) in cases {
         assert_eq!(programmed(check, verdicts, lost), (backends, announced), "{name}");

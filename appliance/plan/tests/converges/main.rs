@@ -7,8 +7,8 @@ mod cases;
 use proptest::prelude::*;
 use sluice_model::{
     Backend, Desired, Frontend, Generation, Health, HealthCheck, Holder, HostAddress, NoBackend,
-    Observed, Prefixes, Probe, Program, Protocol, Reserved, RouteAttributes, Service, Verdict,
-    canonical_backends, host_prefix, testing,
+    Observed, OnDown, Prefixes, Probe, Program, Protocol, Reserved, RouteAttributes, Service,
+    Verdict, canonical_backends, host_prefix, testing,
 };
 use sluice_plan::{Refused, Step, Wanted, diff};
 use std::collections::{BTreeMap, BTreeSet};
@@ -112,7 +112,7 @@ fn program() -> impl Strategy<Value = Program> {
 fn service() -> impl Strategy<Value = Service> {
     let vips = (prop::collection::vec(vip(), 1..4), prop::collection::vec(vip(), 0..3));
     let backends = prop::collection::vec(backend(), 0..5);
-    let shape = (any::<bool>(), any::<bool>(), any::<[bool; 3]>(), prop::option::of(1u32..3));
+    let shape = (any::<bool>(), any::<bool>(), any::<[bool; 4]>(), prop::option::of(1u32..3));
     ("[a-d]", vips, 80u16..82, protocol(), backends, shape).prop_map(
         |(
             name,
@@ -120,7 +120,7 @@ fn service() -> impl Strategy<Value = Service> {
             port,
             protocol,
             backends,
-            (checked, reject, [nat, nat64, is_configured], med),
+            (checked, reject, [nat, nat64, is_configured, drains], med),
         )| Service {
             vips: vips.0,
             secondary_vips: if protocol == Protocol::Sctp { vips.1 } else { Vec::new() },
@@ -128,6 +128,7 @@ fn service() -> impl Strategy<Value = Service> {
             protocol,
             backends,
             health: checked.then(check),
+            on_down: if drains { OnDown::Drain } else { OnDown::Reset },
             no_backend: if reject { NoBackend::Reject } else { NoBackend::Drop },
             full_nat: nat.then(|| "10.0.0.0/8".parse().unwrap()).into_iter().collect(),
             nat64,
