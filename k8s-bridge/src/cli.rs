@@ -1,11 +1,11 @@
 //! The command line. Every flag is an environment variable as well.
 
-use crate::index::{self, EndpointMode};
+use crate::index::{self, EndpointMode, NodeHealth};
 use crate::lease::{self, machine::Timing};
 use crate::push::credentials::Files;
 use crate::run::Settings;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -75,6 +75,17 @@ pub struct RunArgs {
     #[arg(long, env = "SLUICE_UNREACHABLE_HOLD", value_name = "SECONDS", default_value_t = 900,
         value_parser = clap::value_parser!(u32).range(0..=604_800))]
     unreachable_hold: u32,
+    /// How nodes are probed when packets are sent to node ports: whether the node port accepts a connection, or by asking
+    /// kube-proxy, with one probe a node.
+    #[arg(long, env = "SLUICE_NODE_HEALTH", value_enum, default_value = "node-port")]
+    node_health: ByNodes,
+    /// Endpoints in these prefixes are served whoever wrote them into an EndpointSlice, also those of nodes and the API
+    /// server and IPv4 link-local ones; several by comma or by repeating the flag.
+    #[arg(long, env = "SLUICE_ALLOW_ENDPOINTS", value_delimiter = ',', value_name = "CIDR")]
+    allow_endpoints: Vec<ipnet::IpNet>,
+    /// Endpoints in these prefixes are never served; several by comma or by repeating the flag.
+    #[arg(long, env = "SLUICE_DENY_ENDPOINTS", value_delimiter = ',', value_name = "CIDR")]
+    deny_endpoints: Vec<ipnet::IpNet>,
     /// Where /healthz, /readyz and /metrics are served.
     #[arg(long, env = "SLUICE_LISTEN", default_value = "[::]:8080")]
     listen: SocketAddr,
@@ -111,6 +122,15 @@ pub enum Endpoints {
     Pods,
     /// To node ports.
     Nodes,
+}
+
+/// How nodes are probed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ByNodes {
+    /// Whether the node port accepts a connection.
+    NodePort,
+    /// Where kube-proxy answers.
+    KubeProxy,
 }
 
 /// How log lines are written.
@@ -159,6 +179,13 @@ impl RunArgs {
                 },
                 zone: self.zone.filter(|zone| !zone.is_empty()),
                 inside: self.inside.iter().map(ipnet::IpNet::trunc).collect(),
+                node_health: match self.node_health {
+                    ByNodes::NodePort => NodeHealth::NodePort,
+                    ByNodes::KubeProxy => NodeHealth::KubeProxy,
+                },
+                allowed_endpoints: self.allow_endpoints.iter().map(ipnet::IpNet::trunc).collect(),
+                denied_endpoints: self.deny_endpoints.iter().map(ipnet::IpNet::trunc).collect(),
+                appliances: appliances.iter().filter_map(|url| address(url)).collect(),
             },
             appliances,
             files: Files {
@@ -183,6 +210,12 @@ fn url(text: &str) -> Result<String, String> {
         return Err("give scheme, host and port, like https://10.1.0.1:8443".to_owned());
     }
     Ok(text.trim().trim_end_matches('/').to_owned())
+}
+
+/// The address in a URL; a name may be another one tomorrow, and the appliance itself refuses its own.
+fn address(url: &str) -> Option<IpAddr> {
+    let uri: hyper::Uri = url.parse().ok()?;
+    uri.host()?.trim_matches(['[', ']']).parse().ok()
 }
 
 /// An empty path is none, as an empty variable is.
@@ -234,9 +267,21 @@ mod tests {
             "--default-class",
             "--inside",
             "10.0.0.1/8",
+            "--appliance",
+            "https://[2001:db8::1]:8443,https://10.1.0.1:8443",
+            "--allow-endpoints",
+            "10.1.0.1/24,169.254.7.0/24",
+            "--deny-endpoints",
+            "10.2.0.0/16",
         ])
         .unwrap();
-        assert_eq!(got.appliances, ["https://a:1", "https://b:1"]);
+        let addresses: Vec<_> = got.index.appliances.iter().map(ToString::to_string).collect();
+        assert_eq!(addresses, ["10.1.0.1", "2001:db8::1"], "names are none");
+        assert_eq!(got.index.allowed_endpoints[0].to_string(), "10.1.0.0/24");
+        assert_eq!((got.index.allowed_endpoints.len(), got.index.denied_endpoints.len()), (2, 1));
+        assert_eq!(got.index.node_health, NodeHealth::NodePort);
+        assert_eq!(got.appliances.len(), 4, "each once");
+        assert!(got.appliances.is_sorted());
         assert!(got.index.default_class && got.index.source.is_empty());
         assert_eq!(got.index.inside[0].to_string(), "10.0.0.0/8");
         assert!(
@@ -251,6 +296,8 @@ mod tests {
             &["--appliance", "https://a:1", "--source", "a/b"],
             &["--appliance", "https://a:1", "--client-key", "k"],
             &["--appliance", "https://a:1", "--lease-renew-deadline", "15"],
+            &["--appliance", "https://a:1", "--node-health", "ping"],
+            &["--appliance", "https://a:1", "--deny-endpoints", "10.0.0.0/33"],
             &[],
         ] {
             assert!(settings(bad).is_err(), "{bad:?}");

@@ -8,14 +8,18 @@
 mod addresses;
 mod annotations;
 mod endpoints;
+mod guard;
 mod import;
+mod inside;
 mod leases;
 mod limits;
+mod live;
 mod nodes;
 mod origin;
 mod others;
 mod peers;
 mod pools;
+mod probes;
 mod ranges;
 mod secondary;
 mod selectors;
@@ -28,8 +32,8 @@ mod vocabulary;
 
 pub use origin::{DEFAULT_CLASS, FIELD_MANAGER, Origin, field_manager};
 pub use vocabulary::{
-    Changes, EndpointMode, LeftOut, Object, ObjectName, Outcome, PoolUse, Serve, Settings, Trouble,
-    Unserved,
+    Changes, EndpointMode, LeftOut, NodeHealth, Object, ObjectName, Outcome, PoolUse, Serve,
+    Settings, Trouble, Unserved,
 };
 
 use k8s_openapi::api::core::v1::{Namespace, Service};
@@ -118,7 +122,7 @@ impl Index {
             Object::Service(s) => self.apply_service(*s),
             Object::EndpointSlice(s) => {
                 let owners = self.slices.apply(&s);
-                self.touch(owners);
+                self.slices_changed(owners);
                 self.others_have(&of_slice(&s.metadata), others::of_api_servers(&s));
             }
             Object::AddressPool(p) => {
@@ -144,6 +148,8 @@ impl Index {
             Object::Service(s) => {
                 let name = ObjectName::of(&s.metadata);
                 self.services.remove(&name);
+                self.slices.select(&name, false);
+                self.nodes_changed(guard::is_api_server(&name));
                 self.dirty.insert(name.clone());
                 self.released(&name);
                 self.others_have(&Other::Service(name.clone()), BTreeSet::new());
@@ -151,7 +157,7 @@ impl Index {
             }
             Object::EndpointSlice(s) => {
                 let owner = self.slices.delete(&ObjectName::of(&s.metadata));
-                self.touch(owner);
+                self.slices_changed(owner.into_iter().collect());
                 self.others_have(&of_slice(&s.metadata), BTreeSet::new());
             }
             Object::AddressPool(p) => {
@@ -266,6 +272,8 @@ impl Index {
             self.said.remove(&name);
         }
         let api_server = others::of_api_server(&service);
+        self.slices.select(&name, service.spec.as_ref().is_some_and(guard::has_selector));
+        self.nodes_changed(guard::is_api_server(&name));
         self.services.insert(name.clone(), Known { object: Arc::new(service), origin });
         self.others_have(&Other::ApiServer(name.to_string()), api_server);
         self.see_rival(&name);
@@ -299,6 +307,12 @@ impl Index {
         let first = ObjectName { namespace: namespace.to_owned(), name: String::new() };
         let after = self.services.range(first..).map(|(name, _)| name);
         self.dirty.extend(after.take_while(|name| name.namespace == namespace).cloned());
+    }
+
+    fn slices_changed(&mut self, owners: Vec<ObjectName>) {
+        // Whose endpoints must not be those of the API server.
+        self.nodes_changed(owners.iter().any(guard::is_api_server));
+        self.touch(owners);
     }
 
     fn nodes_changed(&mut self, changed: bool) {
@@ -346,8 +360,10 @@ impl Index {
                 None => drop(self.pool_uses.remove(&name)),
             }
         }
-        if std::mem::take(&mut self.nodes_dirty) {
-            let inside = self.nodes.inside(&self.settings.inside);
+        let pods_dirty = self.slices.pods.take_change();
+        if std::mem::take(&mut self.nodes_dirty) || pods_dirty {
+            let inside = inside::inside(&self.nodes, &self.slices.pods, &self.settings.inside);
+            let inside: Vec<String> = inside.iter().map(ToString::to_string).collect();
             if inside != self.inside {
                 self.inside.clone_from(&inside);
                 changes.inside = Some(inside);

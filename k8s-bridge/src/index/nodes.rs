@@ -15,6 +15,8 @@ const LEAVING_TAINT: &str = "ToBeDeletedByClusterAutoscaler";
 pub(super) struct Node {
     /// InternalIPs, in the order of the object.
     addresses: Vec<IpAddr>,
+    /// ExternalIPs: neither probed nor sent to, but the node's all the same.
+    others: Vec<IpAddr>,
     pod_cidrs: Vec<IpNet>,
     label_keys: Vec<Arc<str>>,
     excluded: bool,
@@ -79,8 +81,15 @@ impl Nodes {
         self.nodes.iter().map(|(name, node)| (&**name, node))
     }
 
+    /// Every address with the node that has it.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = (IpAddr, &str)> {
+        self.iter().flat_map(|(name, node)| {
+            node.addresses.iter().chain(&node.others).map(move |address| (*address, name))
+        })
+    }
+
     /// Prefixes of nodes and their pods, and these; as few as possible, sorted.
-    pub(super) fn inside(&self, also: &[IpNet]) -> Vec<String> {
+    pub(super) fn inside(&self, also: &[IpNet]) -> Vec<IpNet> {
         let of_node = |node: &Node| {
             let hosts: Vec<IpNet> = node.addresses.iter().copied().map(IpNet::from).collect();
             hosts.into_iter().chain(node.pod_cidrs.clone())
@@ -88,18 +97,22 @@ impl Nodes {
         let nets = self.nodes.values().flat_map(of_node).chain(also.iter().copied());
         let mut nets = IpNet::aggregate(&nets.collect());
         nets.sort_unstable();
-        nets.iter().map(ToString::to_string).collect()
+        nets
     }
 
     fn digest(&mut self, object: &NodeObject) -> Node {
         let (meta, spec) = (&object.metadata, object.spec.as_ref());
         let addresses = object.status.iter().flat_map(|s| s.addresses.iter().flatten());
-        let internal = addresses.filter(|a| a.type_ == "InternalIP");
+        let of_type = |wanted: &'static str| {
+            let meant = addresses.clone().filter(move |a| a.type_ == wanted);
+            meant.filter_map(|a| a.address.parse().ok()).collect()
+        };
         let cidrs = spec.and_then(|s| s.pod_cidrs.clone()).unwrap_or_default();
         let taints = spec.into_iter().flat_map(|s| s.taints.iter().flatten());
         let labels = meta.labels.iter().flatten();
         Node {
-            addresses: internal.filter_map(|a| a.address.parse().ok()).collect(),
+            addresses: of_type("InternalIP"),
+            others: of_type("ExternalIP"),
             pod_cidrs: cidrs.iter().filter_map(|c| c.parse().ok()).collect(),
             excluded: labels.clone().any(|(key, value)| key == EXCLUDE && !is_false(value)),
             leaving: meta.deletion_timestamp.is_some()

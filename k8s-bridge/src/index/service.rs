@@ -1,21 +1,22 @@
 //! What follows from one Service.
 
 use super::addresses::{self, Chosen};
-use super::annotations::{Asks, Probing};
+use super::annotations::Asks;
 use super::endpoints::{self, Wish};
+use super::guard::{Refused, has_selector};
+use super::live::{self, Judge};
 use super::pools::Asker;
+use super::probes::{self, node_port};
 use super::status::{Had, had};
 use super::vocabulary::{LeftOut, Unserved};
 use super::{EndpointMode, Index, ObjectName, Outcome, Serve, Trouble, limits, secondary, trouble};
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
-use sluice_api::{Protocol, WantedBackend, WantedHealth, WantedRoute, WantedService};
+use sluice_api::{OnDown, Protocol, WantedBackend, WantedRoute, WantedService};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 const RANGES: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";
-/// Where kube-proxy says whether the node may get traffic (KEP-3836).
-const KUBE_PROXY_HEALTH: u16 = 10_256;
 
 /// What is to be done about a Service.
 #[derive(Default)]
@@ -41,7 +42,7 @@ struct Common {
     /// Of its ports of SCTP.
     secondary_vips: Vec<String>,
     affinity_seconds: Option<u32>,
-    health: Option<WantedHealth>,
+    refused: Refused,
 }
 
 // === impl Index ===
@@ -74,31 +75,50 @@ impl Index {
     fn serve(&mut self, name: &ObjectName, service: &Service) -> Result<Decision, Trouble> {
         let empty = ServiceSpec::default();
         let spec = service.spec.as_ref().unwrap_or(&empty);
-        let asks = Asks::of(service)?;
-        secondary::check(&asks, spec)?;
-        let source_ranges = source_ranges(service)?;
-        let mode = asks.endpoints.unwrap_or(self.settings.endpoints);
+        let had = self.had(name, service);
+        let mut judge = Judge::new(!self.pools.held_by(name).is_empty());
+        let mut asks = asks(service, spec, &had, &mut judge)?;
+        let source_ranges = source_ranges(service, &mut judge)?;
+        let mut mode = asks.endpoints.unwrap_or(self.settings.endpoints);
         let local = spec.external_traffic_policy.as_deref() == Some("Local");
-        for (is_asked, name) in [(asks.full_nat, "full NAT"), (asks.nat64, "NAT64")] {
-            if local && is_asked == Some(true) {
-                let what = format!(
-                    "{name} hides the clients' addresses, and externalTrafficPolicy: Local is there to keep them; \
-                     take one of them off"
-                );
-                return Err(trouble("ClientAddressLost", what));
+        if local {
+            // Both stay as they are: without them answers might not find back.
+            live::hides_clients(&asks).try_for_each(|why| judge.take(why))?;
+        }
+        let ports = match served_ports(spec, mode) {
+            Ok(ports) => ports,
+            Err(why) => {
+                judge.take(why.clone())?;
+                // Where it is not by its own wish that nodes are used, the ports that nodes have go on.
+                mode = self.settings.endpoints;
+                served_ports(spec, mode).or_else(|_| ports_of_nodes(spec).ok_or(why))?
             }
-        }
-        let ports = served_ports(spec, mode)?;
-        let chosen = self.choose(name, service, &asks)?;
+        };
+        let (milder, chosen) = self.choose(name, service, asks, &had, &mut judge)?;
+        asks = milder;
         let mut serve = Serve::default();
-        for port in spec.ports.iter().flatten().filter(|port| protocol(port).is_none()) {
+        for port in spec.ports.iter().flatten() {
+            if ports.iter().any(|(one, _)| std::ptr::eq(*one, port)) {
+                continue;
+            }
             let text = protocol_text(port);
+            let error = match protocol(port) {
+                Some(_) => "sluice.dev/UnsupportedNodePort",
+                None => {
+                    let number = port.port;
+                    let what =
+                        format!("{text} on port {number} is not served; its other ports are");
+                    serve.troubles.push(trouble("UnsupportedProtocol", what));
+                    "sluice.dev/UnsupportedProtocol"
+                }
+            };
             let (port, protocol) = (port.port, text.to_owned());
-            let error = "sluice.dev/UnsupportedProtocol";
             serve.unserved.push(Unserved { port, protocol, error });
-            let what = format!("{text} on port {port} is not served; its other ports are");
-            serve.troubles.push(trouble("UnsupportedProtocol", what));
         }
+        let (refused, depends) = match mode {
+            EndpointMode::Pods => self.refused_endpoints(name, spec),
+            EndpointMode::Nodes => Default::default(),
+        };
         let common = Common {
             mode,
             local,
@@ -107,16 +127,18 @@ impl Index {
             vips: chosen.addresses.iter().map(ToString::to_string).collect(),
             secondary_vips: chosen.secondary.iter().map(ToString::to_string).collect(),
             affinity_seconds: affinity(spec, &asks),
-            health: health(spec, &asks, mode, local),
+            refused,
             asks,
         };
-        let on_nodes = mode == EndpointMode::Nodes || common.asks.node_label.is_some();
+        let on_nodes = mode == EndpointMode::Nodes || common.asks.node_label.is_some() || depends;
         let of = |(port, protocol)| self.wanted_of(name, spec, port, protocol, &common);
         let mut wanted: Vec<WantedService> = ports.into_iter().map(of).collect();
         let cut = limits::cut(&mut wanted);
         serve.unserved.extend(cut.unserved);
+        serve.troubles.extend(judge.into_troubles());
         serve.troubles.extend(cut.troubles);
         serve.troubles.extend(chosen.troubles);
+        serve.troubles.extend(common.refused.trouble());
         serve.addresses = chosen.addresses;
         serve.secondary = chosen.secondary;
         serve.wanted = wanted.iter().map(|w| w.name.clone()).collect();
@@ -124,25 +146,60 @@ impl Index {
         Ok(Decision { outcome, wanted, waits: chosen.waits, on_nodes, left_out })
     }
 
-    fn choose(
-        &mut self,
-        name: &ObjectName,
-        service: &Service,
-        asks: &Asks,
-    ) -> Result<Chosen, Trouble> {
-        let had = match self.said.get(name) {
+    /// What it was served with last.
+    fn had(&self, name: &ObjectName, service: &Service) -> Had {
+        match self.said.get(name) {
             Some(Outcome::Serve(serve)) => {
                 Had { addresses: serve.addresses.clone(), secondary: serve.secondary.clone() }
             }
             _ => had(service),
+        }
+    }
+
+    /// Its addresses, and its wishes as far as they can be granted: what is on the air keeps what it has rather than
+    /// losing it for what it cannot have.
+    fn choose(
+        &mut self,
+        name: &ObjectName,
+        service: &Service,
+        asks: Asks,
+        had: &Had,
+        judge: &mut Judge,
+    ) -> Result<(Asks, Chosen), Trouble> {
+        let why = match self.choose_once(name, service, &asks, had) {
+            Ok(chosen) => return Ok((asks, chosen)),
+            Err(why) => why,
         };
+        if !judge.is_live() {
+            return Err(why);
+        }
+        let one_family = live::with_one_family(service);
+        for service in std::iter::once(service).chain(&one_family) {
+            for milder in asks.milder(had) {
+                if let Ok(chosen) = self.choose_once(name, service, &milder, had) {
+                    judge.take(why)?;
+                    // What it asks for may become free.
+                    return Ok((milder, Chosen { waits: true, ..chosen }));
+                }
+            }
+        }
+        Err(why)
+    }
+
+    fn choose_once(
+        &mut self,
+        name: &ObjectName,
+        service: &Service,
+        asks: &Asks,
+        had: &Had,
+    ) -> Result<Chosen, Trouble> {
         let none = BTreeMap::new();
         let who = Asker {
             name,
             namespace_labels: self.namespaces.get(&name.namespace),
             labels: service.metadata.labels.as_ref().unwrap_or(&none),
         };
-        addresses::choose(&mut self.pools, who, service, asks, &had)
+        addresses::choose(&mut self.pools, who, service, asks, had)
     }
 
     /// What its addresses are announced with. While no pool has them (a pool being edited wrongly, say) it is what it
@@ -170,6 +227,9 @@ impl Index {
     ) -> WantedService {
         let text = protocol_text(port);
         let (source, lower) = (&self.settings.source, text.to_ascii_lowercase());
+        let by_default = self.settings.node_health;
+        let health = probes::health(spec, port, &common.asks, common.mode, by_default);
+        let on_down = on_down(&common.asks, protocol);
         WantedService {
             name: format!("{source}/{}/{}/{}-{lower}", name.namespace, name.name, port.port),
             vips: common.vips.clone(),
@@ -179,13 +239,13 @@ impl Index {
             },
             port: u16::try_from(port.port).unwrap_or_default(),
             protocol,
-            backends: self.backends(name, spec, port, common),
+            backends: self.backends(name, spec, port, on_down, common),
             source_ranges: common.source_ranges.clone(),
             affinity_seconds: common.affinity_seconds,
             full_nat: common.asks.full_nat.unwrap_or_default(),
             nat64: common.asks.nat64.unwrap_or_default(),
-            health: common.health.clone(),
-            on_down: None,
+            on_down: health.as_ref().map(|_| on_down),
+            health,
             idle_timeout_seconds: common.asks.idle_timeout,
             route: common.route.clone(),
         }
@@ -196,6 +256,7 @@ impl Index {
         name: &ObjectName,
         spec: &ServiceSpec,
         port: &ServicePort,
+        on_down: OnDown,
         common: &Common,
     ) -> Vec<WantedBackend> {
         let near = ["PreferSameZone", "PreferClose", "PreferSameNode"];
@@ -205,10 +266,16 @@ impl Index {
             protocol: protocol_text(port),
             zone: self.settings.zone.as_deref().filter(|_| prefers),
             node_label: common.asks.node_label.as_deref(),
+            drains_unready: on_down == OnDown::Drain,
         };
         let slices = self.slices.of(name);
         let mut backends = match common.mode {
-            EndpointMode::Pods => endpoints::pods(slices, &self.nodes, wish),
+            EndpointMode::Pods => {
+                let has_selector = has_selector(spec);
+                let permitted =
+                    |slice: &_, address| common.refused.permits(slice, has_selector, address);
+                endpoints::pods(slices, &self.nodes, wish, permitted)
+            }
             EndpointMode::Nodes => {
                 let number = node_port(port).unwrap_or_default();
                 // A node has addresses of both families; a port of its own only in those of the Service.
@@ -238,10 +305,6 @@ fn protocol(port: &ServicePort) -> Option<Protocol> {
     }
 }
 
-fn node_port(port: &ServicePort) -> Option<u16> {
-    port.node_port.and_then(|number| u16::try_from(number).ok()).filter(|number| *number > 0)
-}
-
 /// Ports that can be served; a Service all of whose ports cannot is of no use to anybody.
 fn served_ports(
     spec: &ServiceSpec,
@@ -265,45 +328,79 @@ fn served_ports(
     Ok(ports)
 }
 
+/// The ports that nodes have, when there are any.
+fn ports_of_nodes(spec: &ServiceSpec) -> Option<Vec<(&ServicePort, Protocol)>> {
+    let ports = spec.ports.iter().flatten().filter(|port| node_port(port).is_some());
+    let ports: Vec<_> = ports.filter_map(|port| Some((port, protocol(port)?))).collect();
+    (!ports.is_empty()).then_some(ports)
+}
+
+/// What a Service asks for, as far as it makes sense together.
+fn asks(
+    service: &Service,
+    spec: &ServiceSpec,
+    had: &Had,
+    judge: &mut Judge,
+) -> Result<Asks, Trouble> {
+    let (mut asks, troubles) = Asks::of(service);
+    troubles.into_iter().try_for_each(|why| judge.take(why))?;
+    if !judge.is_live() {
+        secondary::check(&asks, spec)?;
+        return Ok(asks);
+    }
+    asks.settle(had);
+    let mut ports = spec.ports.iter().flatten();
+    let has_sctp = ports.any(|port| protocol(port) == Some(Protocol::Sctp));
+    // Of its health check, and of what does not go with secondary addresses.
+    for _ in 0..2 {
+        if let Err(why) = secondary::check(&asks, spec) {
+            judge.take(why)?;
+            asks.give_way(has_sctp, had);
+        }
+    }
+    Ok(asks)
+}
+
+/// What becomes of the flows of an endpoint that fails its probe, the kubelet's or an appliance's.
+fn on_down(asks: &Asks, protocol: Protocol) -> OnDown {
+    asks.on_down.unwrap_or(match protocol {
+        Protocol::Tcp | Protocol::Sctp => OnDown::Drain,
+        // Neither side would see that nobody answers any more, and a client that keeps its port would send to a dead
+        // endpoint without end. kube-proxy forgets such flows as well.
+        Protocol::Udp => OnDown::Reset,
+    })
+}
+
+/// None with secondary addresses, which do not go together: one that is on the air may come this far with both.
 fn affinity(spec: &ServiceSpec, asks: &Asks) -> Option<u32> {
     let has = asks.affinity || spec.session_affinity.as_deref() == Some("ClientIP");
+    let has = has && !asks.has_secondary();
     let config = spec.session_affinity_config.as_ref().and_then(|c| c.client_ip.as_ref());
     let written = config.and_then(|c| u32::try_from(c.timeout_seconds?).ok());
     has.then(|| written.unwrap_or(10_800))
 }
 
-/// Nodes are asked where kube-proxy answers: with `externalTrafficPolicy: Local` whether there are endpoints on the
-/// node, else whether the node is to get traffic.
-fn health(
-    spec: &ServiceSpec,
-    asks: &Asks,
-    mode: EndpointMode,
-    local: bool,
-) -> Option<WantedHealth> {
-    match (&asks.health, mode) {
-        (Probing::By(health), _) => Some(health.clone()),
-        (Probing::Off, _) | (Probing::AsUsual, EndpointMode::Pods) => None,
-        (Probing::AsUsual, EndpointMode::Nodes) => {
-            let own = spec.health_check_node_port.and_then(|port| u16::try_from(port).ok());
-            let port = if local { own.filter(|port| *port > 0)? } else { KUBE_PROXY_HEALTH };
-            let http_path = Some("/healthz".to_owned());
-            Some(WantedHealth { http_path, port: Some(port), ..WantedHealth::default() })
-        }
-    }
-}
-
-/// One bad prefix refuses the Service: leaving it out might open it to everybody.
-fn source_ranges(service: &Service) -> Result<Vec<String>, Trouble> {
+/// One bad prefix refuses a Service that is new: leaving it out might open it to everybody. One that is on the air serves the
+/// clients in its good ones, and is refused when it has none: nothing is open that was closed.
+fn source_ranges(service: &Service, judge: &mut Judge) -> Result<Vec<String>, Trouble> {
     let spec = service.spec.as_ref().and_then(|s| s.load_balancer_source_ranges.clone());
     let texts = spec.filter(|s| !s.is_empty()).unwrap_or_else(|| {
         let text = service.metadata.annotations.as_ref().and_then(|a| a.get(RANGES));
         let text = text.map(|t| t.trim()).filter(|t| !t.is_empty());
         text.map(|t| t.split(',').map(str::to_owned).collect()).unwrap_or_default()
     });
-    let one = |text: &String| {
-        let net = text.trim().parse::<ipnet::IpNet>();
-        net.map(|n| n.trunc().to_string())
-            .map_err(|_| trouble("InvalidSourceRange", format!("{text:?} is no CIDR")))
-    };
-    texts.iter().map(one).collect()
+    let (mut good, mut bad) = (Vec::new(), Vec::new());
+    for text in &texts {
+        match text.trim().parse::<ipnet::IpNet>() {
+            Ok(net) => good.push(net.trunc().to_string()),
+            Err(_) => bad.push(trouble("InvalidSourceRange", format!("{text:?} is no CIDR"))),
+        }
+    }
+    for why in bad {
+        if good.is_empty() {
+            return Err(why);
+        }
+        judge.take(why)?;
+    }
+    Ok(good)
 }

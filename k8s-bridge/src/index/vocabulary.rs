@@ -21,8 +21,26 @@ pub struct Settings {
     pub endpoints: EndpointMode,
     /// The zone of the appliances, for `trafficDistribution`; none ignores zone hints.
     pub zone: Option<String>,
-    /// Prefixes inside the cluster that no Node tells of (pod networks that are not in `spec.podCIDRs`).
+    /// Prefixes inside the cluster that neither Nodes nor EndpointSlices tell of.
     pub inside: Vec<IpNet>,
+    /// How nodes are probed.
+    pub node_health: NodeHealth,
+    /// Endpoints in these are served whoever wrote them, though they are of a node or of the API server.
+    pub allowed_endpoints: Vec<IpNet>,
+    /// Endpoints in these are never served.
+    pub denied_endpoints: Vec<IpNet>,
+    /// The appliances' own addresses, as far as they are known: they are no endpoints.
+    pub appliances: Vec<IpAddr>,
+}
+
+/// How it is found out whether a node takes packets for a Service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NodeHealth {
+    /// Whether its node port accepts a connection. Right whatever forwards there.
+    #[default]
+    NodePort,
+    /// Where kube-proxy answers. One probe a node and not one a port, but nobody answers where something else forwards.
+    KubeProxy,
 }
 
 /// Where packets are sent.

@@ -15,13 +15,21 @@ fn every_condition_has_its_weight() {
     let broken = json!({"addresses": ["10.0.0.3"], "conditions": {"ready": false}});
     let dead = json!({"addresses": ["10.0.0.4"],
         "conditions": {"ready": false, "serving": false, "terminating": true}});
+    // From before there was `serving`.
+    let old = json!({"addresses": ["10.0.0.8"],
+        "conditions": {"ready": false, "terminating": true}});
     let unnamed = json!({"addresses": ["10.0.0.5"], "conditions": {}});
     for (endpoints, wanted) in [
         (json!([ready]), vec!["10.0.0.1:8080*1"]),
         (json!([ready, leaving]), vec!["10.0.0.1:8080*1", "10.0.0.2:8080*0"]),
         (json!([leaving]), vec!["10.0.0.2:8080*1"]),
-        (json!([leaving, broken, dead]), vec!["10.0.0.2:8080*1"]),
-        (json!([broken, dead]), vec![]),
+        (json!([ready, broken]), vec!["10.0.0.1:8080*1", "10.0.0.3:8080*0"]),
+        (
+            json!([leaving, broken, dead]),
+            vec!["10.0.0.2:8080*1", "10.0.0.3:8080*0", "10.0.0.4:8080*0"],
+        ),
+        (json!([broken, dead]), vec!["10.0.0.3:8080*0", "10.0.0.4:8080*0"]),
+        (json!([old]), vec!["10.0.0.8:8080*0"]),
         (json!([unnamed]), vec!["10.0.0.5:8080*1"]),
         (json!([{"addresses": ["10.0.0.6", "10.0.0.7"]}]), vec!["10.0.0.6:8080*1"]),
         (json!([{"addresses": ["not an address"]}]), vec![]),
@@ -30,6 +38,57 @@ fn every_condition_has_its_weight() {
         let i = serving([slice_of("s", &endpoints)], &json!({}));
         assert_eq!(backends(&i), wanted, "{endpoints}");
         assert_eq!(i.wanted().count(), 1, "served, with or without endpoints");
+    }
+}
+
+#[test]
+fn an_endpoint_that_is_not_ready_for_a_while_keeps_its_flows() {
+    let slice = |ready: bool| {
+        slice_of(
+            "s",
+            &json!([{"addresses": ["10.0.0.1"]},
+            {"addresses": ["10.0.0.2"], "conditions": {"ready": ready, "serving": ready, "terminating": false}}]),
+        )
+    };
+    let mut i = serving([slice(true)], &json!({}));
+    for (ready, weight) in [(false, 0), (true, 1)] {
+        i.apply(slice(ready));
+        i.drain();
+        assert_eq!(backends(&i), ["10.0.0.1:8080*1".to_owned(), format!("10.0.0.2:8080*{weight}")]);
+    }
+    i.apply(slice_of("s", &json!([{"addresses": ["10.0.0.1"]}])));
+    i.drain();
+    assert_eq!(backends(&i), ["10.0.0.1:8080*1"], "it is gone");
+}
+
+#[test]
+fn what_becomes_of_flows_is_asked_for_or_follows_from_the_protocol() {
+    let unready = slice_of(
+        "s",
+        &json!([{"addresses": ["10.0.0.1"], "conditions": {"ready": false}},
+        {"addresses": ["10.0.0.2"],
+            "conditions": {"ready": false, "serving": true, "terminating": true}}]),
+    );
+    let (kept, last) = ("10.0.0.1:8080*0", "10.0.0.2:8080*1");
+    for (protocol, policy, wanted) in [
+        ("TCP", None, vec![kept, last]),
+        ("SCTP", None, vec![kept, last]),
+        ("UDP", None, vec![last]),
+        ("TCP", Some("reset"), vec![last]),
+        ("UDP", Some("drain"), vec![kept, last]),
+    ] {
+        let Object::EndpointSlice(mut slice) = unready.clone() else { panic!("no slice") };
+        slice.ports.as_mut().unwrap()[0].protocol = Some(protocol.to_owned());
+        let mut annotations = json!({"loxilb.io/probeport": "81", "sluice.dev/health": "tcp"});
+        if let Some(policy) = policy {
+            annotations["sluice.dev/on-down"] = json!(policy);
+        }
+        let spec = json!({"ports": [{"port": 80, "protocol": protocol}]});
+        let service = shaped("a", &spec, &json!({"annotations": annotations}));
+        let (i, _) = after([pool("192.0.2.0/30"), service, Object::EndpointSlice(slice)]);
+        assert_eq!(backends(&i), wanted, "{protocol} {policy:?}");
+        let told = i.wanted().next().unwrap().on_down.unwrap();
+        assert_eq!(told == sluice_api::OnDown::Drain, wanted.len() == 2, "probes follow the same");
     }
 }
 

@@ -2,8 +2,11 @@
 
 mod endpoints;
 mod families;
+mod guard;
+mod inside;
 mod lifecycle;
 mod limits;
+mod live;
 mod nodes;
 mod others;
 mod peers;
@@ -74,7 +77,7 @@ fn serves_with_ready_endpoints_and_drains_terminating_ones() {
     assert_eq!(got[0].name, "prod/d/a/80-tcp");
     assert_eq!(got[0].vips, ["192.0.2.0"]);
     let backends: Vec<_> = got[0].backends.iter().map(|b| (&*b.address, b.weight)).collect();
-    assert_eq!(backends, [("10.0.0.1", 1), ("10.0.0.2", 0)]);
+    assert_eq!(backends, [("10.0.0.1", 1), ("10.0.0.2", 0), ("10.0.0.3", 0)]);
 }
 
 #[test]

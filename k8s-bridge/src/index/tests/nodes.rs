@@ -97,7 +97,17 @@ fn local_traffic_goes_where_endpoints_are() {
     let mut i = serving(nodes, on_nodes(&spec, &plain));
     i.apply(slice_of("s", &endpoints));
     i.drain();
-    assert_eq!(backends(&i), ["10.0.0.1:30080*2", "10.0.0.2:30080*0"], "as many shares as pods");
+    assert_eq!(
+        backends(&i),
+        ["10.0.0.1:30080*2", "10.0.0.2:30080*0", "10.0.0.3:30080*0"],
+        "as many shares as pods; n3 keeps its flows"
+    );
+    i.apply(slice_of(
+        "s",
+        &json!([{"addresses": ["10.9.0.4"], "nodeName": "n3", "conditions": {"ready": false}}]),
+    ));
+    i.drain();
+    assert_eq!(backends(&i), ["10.0.0.3:30080*0"], "not for new flows, whatever else there is");
     i.apply(slice_of(
         "s",
         &json!([{"addresses": ["10.9.0.3"], "nodeName": "n2",
@@ -110,21 +120,66 @@ fn local_traffic_goes_where_endpoints_are() {
     assert_eq!(backends(&i).len(), 3, "every node with traffic policy Cluster");
 }
 
+/// Path and port of the health check of each port of a Service whose endpoints are nodes.
+fn probes(
+    node_health: NodeHealth,
+    service: Object,
+) -> Vec<Option<(Option<&'static str>, Option<u16>)>> {
+    let mut i = Index::new(Settings { node_health, ..index().settings().clone() });
+    i.apply(pool("192.0.2.0/30"));
+    i.apply(service);
+    i.synced();
+    i.drain();
+    let health = i.wanted().map(|wanted| {
+        let health = wanted.health.as_ref()?;
+        let path = health.http_path.as_deref();
+        assert!(path.is_none_or(|path| path == "/healthz"));
+        Some((path.map(|_| "/healthz"), health.port))
+    });
+    health.collect()
+}
+
 #[test]
 fn nodes_are_asked_where_kube_proxy_answers() {
     let local = json!({"externalTrafficPolicy": "Local", "healthCheckNodePort": 31000});
-    for (spec, annotations, wanted) in [
-        (&json!({}), json!({}), Some((Some("/healthz"), Some(10_256)))),
-        (&local, json!({}), Some((Some("/healthz"), Some(31_000)))),
-        (&json!({"externalTrafficPolicy": "Local"}), json!({}), None),
-        (&local, json!({"sluice.dev/health": "none"}), None),
-        (&local, json!({"sluice.dev/health": "tcp"}), Some((None, None))),
-        (&json!({}), json!({"loxilb.io/liveness": "yes"}), Some((None, None))),
+    let kube_proxy = json!({"sluice.dev/node-health": "kube-proxy"});
+    for (by_default, spec, annotations, wanted) in [
+        (NodeHealth::NodePort, &json!({}), kube_proxy, Some((Some("/healthz"), Some(10_256)))),
+        (NodeHealth::KubeProxy, &json!({}), json!({}), Some((Some("/healthz"), Some(10_256)))),
+        (NodeHealth::KubeProxy, &local, json!({}), Some((Some("/healthz"), Some(31_000)))),
+        (NodeHealth::KubeProxy, &json!({"externalTrafficPolicy": "Local"}), json!({}), None),
+        (NodeHealth::KubeProxy, &local, json!({"sluice.dev/health": "none"}), None),
+        (NodeHealth::KubeProxy, &local, json!({"sluice.dev/health": "tcp"}), Some((None, None))),
+        (
+            NodeHealth::KubeProxy,
+            &json!({}),
+            json!({"loxilb.io/liveness": "yes"}),
+            Some((None, None)),
+        ),
     ] {
-        let i = serving([], on_nodes(spec, &annotations));
-        let health = i.wanted().next().unwrap().health.clone();
-        let health = health.as_ref().map(|h| (h.http_path.as_deref(), h.port));
-        assert_eq!(health, wanted, "{spec} {annotations}");
+        assert_eq!(probes(by_default, on_nodes(spec, &annotations)), [wanted], "{spec}");
+    }
+}
+
+#[test]
+fn without_a_word_nodes_are_asked_where_packets_go() {
+    let local = json!({"externalTrafficPolicy": "Local", "healthCheckNodePort": 31000});
+    let udp = json!({"port": 53, "protocol": "UDP", "nodePort": 30053});
+    let (tcp, sctp) = (
+        json!({"port": 80, "nodePort": 30080}),
+        json!({"port": 7, "protocol": "SCTP", "nodePort": 30007}),
+    );
+    for (spec, wanted) in [
+        (json!({}), vec![Some((None, None))]),
+        (local, vec![Some((None, None))]),
+        (json!({"ports": [udp]}), vec![None]),
+        (
+            json!({"ports": [udp, tcp, sctp]}),
+            vec![Some((None, Some(30080))), Some((None, None)), Some((None, Some(30080)))],
+        ),
+    ] {
+        let service = on_nodes(&spec, &json!({}));
+        assert_eq!(probes(NodeHealth::default(), service), wanted, "{spec}");
     }
 }
 

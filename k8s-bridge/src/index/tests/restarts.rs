@@ -23,6 +23,8 @@ enum Act {
     Intruder(u8, bool),
     /// Another controller's Service has this address now, or none.
     Rival(Option<u8>),
+    /// The endpoints of a Service become others.
+    Slice(u8, u8),
     Restart,
 }
 
@@ -34,16 +36,19 @@ struct Shape {
     on_nodes: bool,
     /// Which secondary addresses it asks for.
     secondary: u8,
+    /// What is written wrongly.
+    mistake: u8,
 }
 
 fn act() -> impl Strategy<Value = Act> {
-    let shape = (1u16..4, any::<bool>(), any::<bool>(), any::<bool>(), 0u8..6);
-    let shape = shape.prop_map(|(port, dual, labelled, on_nodes, secondary)| Shape {
+    let shape = (1u16..4, any::<bool>(), any::<bool>(), any::<bool>(), 0u8..6, 0u8..8);
+    let shape = shape.prop_map(|(port, dual, labelled, on_nodes, secondary, mistake)| Shape {
         port,
         dual,
         labelled,
         on_nodes,
         secondary,
+        mistake,
     });
     prop_oneof![
         6 => (0u8..6, shape).prop_map(|(who, shape)| Act::Put(who, shape)),
@@ -55,6 +60,7 @@ fn act() -> impl Strategy<Value = Act> {
         1 => (0u8..3, any::<bool>()).prop_map(|(node, there)| Act::Node(node, there)),
         1 => (0u8..5, any::<bool>()).prop_map(|(address, there)| Act::Intruder(address, there)),
         1 => prop::option::of(0u8..5).prop_map(Act::Rival),
+        1 => (0u8..6, 0u8..4).prop_map(|(who, kind)| Act::Slice(who, kind)),
         1 => Just(Act::Restart),
     ]
 }
@@ -91,6 +97,18 @@ fn asks(secondary: u8) -> Option<(&'static str, &'static str)> {
     }
 }
 
+/// Annotations that are wrong, ask for what nobody can have, or do not go together with others.
+fn mistake(mistake: u8) -> Option<(&'static str, &'static str)> {
+    match mistake {
+        1 => Some(("sluice.dev/idle-timeout", "soon")),
+        2 => Some(("sluice.dev/addresses", "8.8.8.8")),
+        3 => Some(("sluice.dev/addresses", "192.0.2.300")),
+        4 => Some(("loxilb.io/num-secondary-networks", "2")),
+        5 => Some(("loxilb.io/epselect", "persist")),
+        _ => None,
+    }
+}
+
 /// What the API server has.
 #[derive(Default)]
 struct Cluster {
@@ -102,6 +120,7 @@ struct Cluster {
     /// Nodes with addresses of the pools.
     intruders: BTreeSet<u8>,
     rival: Option<u8>,
+    slices: BTreeMap<u8, u8>,
 }
 
 impl Cluster {
@@ -127,8 +146,11 @@ impl Cluster {
                 "ipFamilies": families, "ipFamilyPolicy": "PreferDualStack",
                 "ports": spec_ports(shape)},
             "status": {"loadBalancer": {"ingress": ingress}}});
-        if let Some((key, value)) = asks(shape.secondary) {
+        for (key, value) in asks(shape.secondary).into_iter().chain(mistake(shape.mistake)) {
             o["metadata"]["annotations"][key] = json!(value);
+        }
+        if who % 2 == 0 {
+            o["spec"]["selector"] = json!({"app": app});
         }
         if deleted {
             o["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
@@ -181,6 +203,27 @@ impl Cluster {
         Object::Service(Box::new(serde_json::from_value(o).unwrap()))
     }
 
+    /// Pods, one that is not ready, one with the address of a node, or none.
+    fn slice(&self, who: u8) -> Object {
+        let endpoints = match self.slices.get(&who) {
+            Some(1) => json!([{"addresses": ["10.9.0.1"]}, {"addresses": ["10.0.0.1"]}]),
+            Some(2) => json!([{"addresses": ["10.9.0.2"], "conditions": {"ready": false}},
+                {"addresses": ["127.0.0.1"]}]),
+            Some(3) => json!([{"addresses": ["10.9.1.1"]}]),
+            _ => json!([]),
+        };
+        let Object::EndpointSlice(mut slice) = slice_of(&who.to_string(), &endpoints) else {
+            panic!("no slice")
+        };
+        let labels = slice.metadata.labels.as_mut().unwrap();
+        labels.insert("kubernetes.io/service-name".into(), who.to_string());
+        if who != 3 {
+            let by = "endpointslice-controller.k8s.io";
+            labels.insert("endpointslice.kubernetes.io/managed-by".into(), by.into());
+        }
+        Object::EndpointSlice(slice)
+    }
+
     fn restart(&self) -> Index {
         let mut i = index();
         i.apply(self.rival());
@@ -191,6 +234,7 @@ impl Cluster {
         i.apply(self.namespace());
         self.nodes.iter().for_each(|node| i.apply(Self::node(*node)));
         self.services.keys().for_each(|who| i.apply(self.service(*who)));
+        self.slices.keys().for_each(|who| i.apply(self.slice(*who)));
         i.synced();
         i
     }
@@ -249,6 +293,10 @@ impl Cluster {
                 self.rival = address;
                 i.apply(self.rival());
             }
+            Act::Slice(who, kind) => {
+                self.slices.insert(who, kind);
+                i.apply(self.slice(who));
+            }
             Act::Restart => *i = self.restart(),
         }
     }
@@ -283,7 +331,10 @@ impl Cluster {
                 let sctp: Vec<_> = sctp.collect();
                 let others = serve.secondary.iter().map(|address| (*address, sctp.clone()));
                 stored.status = first.chain(others).collect();
-                stored.secondary = (stored.shape.secondary, serve.secondary.clone());
+                // One that keeps what it had does not have what it asks for.
+                let is_granted = !serve.troubles.iter().any(|t| t.message.contains("served on"));
+                let asked = if is_granted { stored.shape.secondary } else { u8::MAX };
+                stored.secondary = (asked, serve.secondary.clone());
                 i.apply(self.service(who));
             }
         }
@@ -307,18 +358,26 @@ fn none_twice(cluster: &Cluster) -> Result<(), TestCaseError> {
 /// What is said, without whom it names: of several in the way of a refused Service any one may be named. Who asks for
 /// several addresses may lack more than one, and is told about the one that was missed first.
 fn said(i: &Index) -> BTreeMap<ObjectName, Result<Outcome, &'static str>> {
+    let short = |reason| match reason {
+        "AddressInUse"
+        | "PoolExhausted"
+        | "NoPool"
+        | "AddressNotInPool"
+        | "AddressContradiction"
+        | "AddressReserved"
+        | "AddressFamilyMismatch" => "an address is missing",
+        reason => reason,
+    };
     let one = |outcome: &Outcome| match outcome {
-        Outcome::Refuse(why) => match why.reason {
-            "AddressInUse"
-            | "PoolExhausted"
-            | "NoPool"
-            | "AddressNotInPool"
-            | "AddressContradiction"
-            | "AddressReserved"
-            | "AddressFamilyMismatch" => Err("an address is missing"),
-            reason => Err(reason),
-        },
-        other => Ok(other.clone()),
+        Outcome::Refuse(why) => Err(short(why.reason)),
+        Outcome::Serve(serve) => {
+            let mut serve = serve.clone();
+            for trouble in &mut serve.troubles {
+                *trouble = vocabulary::trouble(short(trouble.reason), "");
+            }
+            Ok(Outcome::Serve(serve))
+        }
+        Outcome::Release => Ok(Outcome::Release),
     };
     i.said.iter().map(|(name, outcome)| (name.clone(), one(outcome))).collect()
 }
