@@ -78,10 +78,11 @@ impl Index {
             for address in slice.endpoints.iter().map(|endpoint| endpoint.address) {
                 if let Some(why) = self.never(address) {
                     refused.always.insert(address, why);
-                } else if !is_vouched && !self.is_allowed(address) {
-                    if let Some(why) = holders.get(&address) {
-                        refused.unless_vouched.insert(address, why.clone());
-                    }
+                } else if !is_vouched
+                    && !self.is_allowed(address)
+                    && let Some(why) = holders.get(&address)
+                {
+                    refused.unless_vouched.insert(address, why.clone());
                 }
             }
         }

@@ -149,7 +149,7 @@ impl Cluster {
         for (key, value) in asks(shape.secondary).into_iter().chain(mistake(shape.mistake)) {
             o["metadata"]["annotations"][key] = json!(value);
         }
-        if who % 2 == 0 {
+        if who.is_multiple_of(2) {
             o["spec"]["selector"] = json!({"app": app});
         }
         if deleted {
