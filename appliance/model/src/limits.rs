@@ -14,28 +14,34 @@ pub const MAX_FRONTENDS_PER_BACKEND: usize = 30;
 /// its flows for it. A tenth, as few are replaced within the life of a flow, and each takes its place in the data plane.
 const NEXT_IN_LINE: usize = MAX_BACKENDS_PER_FRONTEND / 10;
 
+/// Backends without weight that keep their flows: as many as could have had them. More never had weight together, and each
+/// takes its place in the data plane, which holds 32,767 for all services.
+const MAX_DRAINING: usize = MAX_BACKENDS_PER_FRONTEND;
+
 /// The backends of a frontend that it has no place for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Surplus {
     drained: BTreeSet<SocketAddr>,
     left_out: BTreeSet<SocketAddr>,
+    /// Without weight anyway.
+    forgotten: BTreeSet<SocketAddr>,
 }
 
 // === impl Surplus ===
 
 impl Surplus {
-    /// Chooses among the backends that have weight: the first by a hash of their addresses. So every appliance and every
-    /// restart chooses the same, and where one comes or goes one other is moved.
-    pub fn of(weighted: impl IntoIterator<Item = SocketAddr>) -> Self {
-        let mut all: Vec<SocketAddr> = weighted.into_iter().collect();
-        if all.len() <= MAX_BACKENDS_PER_FRONTEND {
-            return Surplus::default();
+    /// Chooses among the backends that have weight, and apart from them among those that drain: the first by a hash of
+    /// their addresses. So every appliance and every restart chooses the same, and where one comes or goes one other is
+    /// moved.
+    pub fn of(backends: impl IntoIterator<Item = (SocketAddr, u16)>) -> Self {
+        let (mut weighted, mut draining) = (Vec::new(), Vec::new());
+        for (address, weight) in backends {
+            if weight > 0 { &mut weighted } else { &mut draining }.push(address);
         }
-        all.sort_by_cached_key(|address| (hash(*address), *address));
-        all.dedup();
-        let mut rest = all.into_iter().skip(MAX_BACKENDS_PER_FRONTEND);
+        let mut rest = beyond(weighted, MAX_BACKENDS_PER_FRONTEND);
         let drained = rest.by_ref().take(NEXT_IN_LINE).collect();
-        Surplus { drained, left_out: rest.collect() }
+        let forgotten = beyond(draining, MAX_DRAINING).collect();
+        Surplus { drained, left_out: rest.collect(), forgotten }
     }
 
     /// How many get no new flows.
@@ -43,18 +49,27 @@ impl Surplus {
         self.drained.len() + self.left_out.len()
     }
 
-    /// True when there is a place for all.
+    /// True when there is a place for all that are to get new flows.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// The weight that a backend keeps; none when it is left out.
     pub fn weight(&self, address: SocketAddr, weight: u16) -> Option<u16> {
-        if self.left_out.contains(&address) {
+        if self.left_out.contains(&address) || self.forgotten.contains(&address) {
             return None;
         }
         Some(if self.drained.contains(&address) { 0 } else { weight })
     }
+}
+
+/// All but the first of them.
+fn beyond(mut all: Vec<SocketAddr>, first: usize) -> impl Iterator<Item = SocketAddr> {
+    if all.len() > first {
+        all.sort_by_cached_key(|address| (hash(*address), *address));
+        all.dedup();
+    }
+    all.into_iter().skip(first)
 }
 
 /// FNV-1a, whose bits are mixed once more as the addresses of a cluster differ in few of them (MurmurHash3's `fmix64`).
@@ -83,7 +98,7 @@ mod tests {
     }
 
     fn chosen(all: &[SocketAddr]) -> BTreeSet<SocketAddr> {
-        let surplus = Surplus::of(all.iter().copied());
+        let surplus = Surplus::of(all.iter().map(|address| (*address, 1)));
         all.iter().copied().filter(|a| surplus.weight(*a, 1) == Some(1)).collect()
     }
 
@@ -93,7 +108,7 @@ mod tests {
             [(0, 0, 0), (409, 0, 0), (410, 1, 0), (450, 40, 1), (2000, 40, 1551)]
         {
             let backends: Vec<_> = (0..all).map(backend).collect();
-            let surplus = Surplus::of(backends.iter().copied());
+            let surplus = Surplus::of(backends.iter().map(|address| (*address, 1)));
             assert_eq!(
                 (surplus.drained.len(), surplus.left_out.len()),
                 (drained, left_out),
@@ -101,6 +116,18 @@ mod tests {
             );
             assert_eq!(chosen(&backends).len(), all.min(409));
         }
+    }
+
+    #[test]
+    fn those_that_drain_take_no_place_of_others_and_are_limited_too() {
+        let weight = |n: usize| u16::from(n.is_multiple_of(5));
+        let backends: Vec<_> = (0..2045).map(|n| (backend(n), weight(n))).collect();
+        let surplus = Surplus::of(backends.iter().copied());
+        let left = |wanted| {
+            let left = backends.iter().filter_map(|(a, weight)| surplus.weight(*a, *weight));
+            left.filter(|weight| *weight == wanted).count()
+        };
+        assert_eq!((surplus.is_empty(), left(1), left(0)), (true, 409, 409));
     }
 
     #[test]

@@ -36,8 +36,7 @@ impl Crowd {
         frontend: Frontend,
         backends: &mut Vec<Backend>,
     ) -> Option<Excess> {
-        let weighted = backends.iter().filter(|backend| backend.weight > 0);
-        let surplus = Surplus::of(weighted.map(|backend| backend.address));
+        let surplus = Surplus::of(backends.iter().map(|one| (one.address, one.weight)));
         let mut crowded = None;
         backends.retain_mut(|Backend { address, weight }| {
             let Some(left) = surplus.weight(*address, *weight) else { return false };

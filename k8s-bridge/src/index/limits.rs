@@ -79,11 +79,7 @@ fn surplus(backends: &mut Vec<WantedBackend>) -> usize {
     let mut sum = 0;
     for v6 in [false, true] {
         let of = |b: &WantedBackend| socket(b).filter(|address| address.is_ipv6() == v6);
-        let weighted = backends.iter().filter(|backend| backend.weight > 0);
-        let surplus = Surplus::of(weighted.filter_map(of));
-        if surplus.is_empty() {
-            continue;
-        }
+        let surplus = Surplus::of(backends.iter().filter_map(|b| Some((of(b)?, b.weight))));
         sum += surplus.len();
         backends.retain_mut(|backend| {
             let Some(address) = of(backend) else { return true };
