@@ -68,8 +68,8 @@ pub struct RunArgs {
     zone: Option<String>,
     /// Further prefixes whose clients live beside the backends, so that answers would not pass the appliance; several by
     /// comma or by repeating the flag. Pod networks and nodes are found without it.
-    #[arg(long, env = "SLUICE_INSIDE", value_delimiter = ',', value_name = "CIDR")]
-    inside: Vec<ipnet::IpNet>,
+    #[arg(long, env = "SLUICE_INSIDE", value_delimiter = ',', value_name = "CIDR", value_parser = network)]
+    inside: Vec<Option<ipnet::IpNet>>,
     /// Seconds for which an appliance that cannot be reached counts as serving what it was told: so long a Service that is
     /// deleted waits for it, and its addresses are given to no other one.
     #[arg(long, env = "SLUICE_UNREACHABLE_HOLD", value_name = "SECONDS", default_value_t = 900,
@@ -81,11 +81,11 @@ pub struct RunArgs {
     node_health: ByNodes,
     /// Endpoints in these prefixes are served whoever wrote them into an EndpointSlice, also those of nodes and the API
     /// server and IPv4 link-local ones; several by comma or by repeating the flag.
-    #[arg(long, env = "SLUICE_ALLOW_ENDPOINTS", value_delimiter = ',', value_name = "CIDR")]
-    allow_endpoints: Vec<ipnet::IpNet>,
+    #[arg(long, env = "SLUICE_ALLOW_ENDPOINTS", value_delimiter = ',', value_name = "CIDR", value_parser = network)]
+    allow_endpoints: Vec<Option<ipnet::IpNet>>,
     /// Endpoints in these prefixes are never served; several by comma or by repeating the flag.
-    #[arg(long, env = "SLUICE_DENY_ENDPOINTS", value_delimiter = ',', value_name = "CIDR")]
-    deny_endpoints: Vec<ipnet::IpNet>,
+    #[arg(long, env = "SLUICE_DENY_ENDPOINTS", value_delimiter = ',', value_name = "CIDR", value_parser = network)]
+    deny_endpoints: Vec<Option<ipnet::IpNet>>,
     /// Where /healthz, /readyz and /metrics are served.
     #[arg(long, env = "SLUICE_LISTEN", default_value = "[::]:8080")]
     listen: SocketAddr,
@@ -178,13 +178,13 @@ impl RunArgs {
                     Endpoints::Nodes => EndpointMode::Nodes,
                 },
                 zone: self.zone.filter(|zone| !zone.is_empty()),
-                inside: self.inside.iter().map(ipnet::IpNet::trunc).collect(),
+                inside: networks(&self.inside),
                 node_health: match self.node_health {
                     ByNodes::NodePort => NodeHealth::NodePort,
                     ByNodes::KubeProxy => NodeHealth::KubeProxy,
                 },
-                allowed_endpoints: self.allow_endpoints.iter().map(ipnet::IpNet::trunc).collect(),
-                denied_endpoints: self.deny_endpoints.iter().map(ipnet::IpNet::trunc).collect(),
+                allowed_endpoints: networks(&self.allow_endpoints),
+                denied_endpoints: networks(&self.deny_endpoints),
                 appliances: appliances.iter().filter_map(|url| address(url)).collect(),
             },
             appliances,
@@ -216,6 +216,18 @@ fn url(text: &str) -> Result<String, String> {
 fn address(url: &str) -> Option<IpAddr> {
     let uri: hyper::Uri = url.parse().ok()?;
     uri.host()?.trim_matches(['[', ']']).parse().ok()
+}
+
+/// Empty stands for none, as a variable in a ConfigMap may be.
+fn network(text: &str) -> Result<Option<ipnet::IpNet>, String> {
+    match text.trim() {
+        "" => Ok(None),
+        text => text.parse().map(Some).map_err(|_| "give a prefix, like 10.0.0.0/8".to_owned()),
+    }
+}
+
+fn networks(all: &[Option<ipnet::IpNet>]) -> Vec<ipnet::IpNet> {
+    all.iter().flatten().map(ipnet::IpNet::trunc).collect()
 }
 
 /// An empty path is none, as an empty variable is.
@@ -272,7 +284,7 @@ mod tests {
             "--allow-endpoints",
             "10.1.0.1/24,169.254.7.0/24",
             "--deny-endpoints",
-            "10.2.0.0/16",
+            "10.2.0.0/16, ,",
         ])
         .unwrap();
         let addresses: Vec<_> = got.index.appliances.iter().map(ToString::to_string).collect();

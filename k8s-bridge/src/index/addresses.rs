@@ -16,6 +16,8 @@ pub(super) struct Chosen {
     /// Further ones for SCTP, in the order in which they are asked for.
     pub(super) secondary: Vec<IpAddr>,
     pub(super) troubles: Vec<Trouble>,
+    /// Ports of the Service that it does without, as another Service has them at its address.
+    pub(super) without: Ports,
     /// True when a family has none yet that may have one later.
     pub(super) waits: bool,
 }

@@ -3,6 +3,7 @@
 use super::others::Other;
 use super::status::{has_finalizer, status_addresses};
 use super::{Index, Known, ObjectName};
+use sluice_model::Class;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
@@ -15,7 +16,9 @@ impl Index {
         by_age.sort_by_key(|(_, k)| k.object.metadata.creation_timestamp.as_ref().map(|t| t.0));
         for (name, known) in by_age {
             for (address, ports) in status_addresses(&known.object) {
-                if self.is_kept(known, address) {
+                // Never ours, whoever wrote it: the Service gets another one.
+                let is_hosts = Class::of(address).is_none();
+                if is_hosts && self.is_kept(known, address) {
                     self.pools.import(address, name, &ports);
                 }
             }

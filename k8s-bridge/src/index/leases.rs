@@ -231,6 +231,15 @@ impl Leases {
         self.holders.get(&address).into_iter().flat_map(BTreeMap::keys)
     }
 
+    /// Those of the ports that no other Service of ours has at an address of this one.
+    pub(super) fn open_ports(&self, service: &ObjectName, ports: &Ports) -> Ports {
+        let held = self.held.get(service).into_iter().flatten();
+        let all = held.filter_map(|address| self.holders.get(address)).flatten();
+        let others = all.filter(|(name, _)| *name != service).flat_map(|(_, its)| its);
+        let taken: Ports = others.copied().collect();
+        ports.difference(&taken).copied().collect()
+    }
+
     /// How many addresses of the ranges are a machine's.
     pub(super) fn of_machines(&self, ranges: &[Range]) -> u128 {
         let all = ranges.iter().flat_map(|r| self.others.between(r.first(), r.last()));

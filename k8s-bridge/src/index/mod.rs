@@ -19,6 +19,7 @@ mod origin;
 mod others;
 mod peers;
 mod pools;
+mod ports;
 mod probes;
 mod ranges;
 mod secondary;

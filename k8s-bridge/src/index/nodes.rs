@@ -113,13 +113,18 @@ impl Nodes {
         Node {
             addresses: of_type("InternalIP"),
             others: of_type("ExternalIP"),
-            pod_cidrs: cidrs.iter().filter_map(|c| c.parse().ok()).collect(),
+            pod_cidrs: cidrs.iter().filter_map(|c| c.parse().ok()).filter(is_of_pods).collect(),
             excluded: labels.clone().any(|(key, value)| key == EXCLUDE && !is_false(value)),
             leaving: meta.deletion_timestamp.is_some()
                 || taints.into_iter().any(|t| t.key == LEAVING_TAINT),
             label_keys: labels.map(|(key, _)| intern(&mut self.keys, key)).collect(),
         }
     }
+}
+
+/// A wider one is a mistake, and would hide all clients' addresses.
+fn is_of_pods(net: &IpNet) -> bool {
+    net.prefix_len() >= if net.addr().is_ipv4() { 8 } else { 32 }
 }
 
 /// As Go's `strconv.ParseBool` reads it, which is what Kubernetes does with this label; what it cannot read excludes.

@@ -4,6 +4,7 @@ use super::leases::{Before, From, Leases, Ports, Taken};
 use super::others::Other;
 use super::ranges::Range;
 use super::selectors::{Chooses, Labels};
+use super::vocabulary::shortened;
 use super::{ObjectName, PoolUse, Trouble, trouble};
 use crate::crd::{AddressPool, AddressPoolSpec};
 use k8s_openapi::jiff::Timestamp;
@@ -176,7 +177,8 @@ impl Pools {
         // Stable: by name among equals.
         pools.sort_by_key(|pool| Reverse(pool.spec.priority));
         if pools.is_empty() {
-            let named = asked.map(|name| format!(" called {name}")).unwrap_or_default();
+            let named =
+                asked.map(|name| format!(" called {}", shortened(name, 100))).unwrap_or_default();
             let what = format!(
                 "no AddressPool{named} gives {family} addresses to Service {} of namespace {}; create one, or see the \
                  status of those there are",
@@ -194,6 +196,11 @@ impl Pools {
             let what = format!("every {family} address is in use; add addresses to a pool");
             trouble("PoolExhausted", what)
         })
+    }
+
+    /// Those of the ports that no other Service has at an address of this one.
+    pub(super) fn open_ports(&self, who: &ObjectName, ports: &Ports) -> Ports {
+        self.leases.open_ports(who, ports)
     }
 
     pub(super) fn release_one(&mut self, who: &ObjectName, address: IpAddr) {

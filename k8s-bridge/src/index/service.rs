@@ -1,18 +1,16 @@
 //! What follows from one Service.
 
-use super::addresses::{self, Chosen};
 use super::annotations::Asks;
 use super::endpoints::{self, Wish};
 use super::guard::{Refused, has_selector};
 use super::live::{self, Judge};
-use super::pools::Asker;
+use super::ports::{ports_of_nodes, protocol, protocol_text, served_ports};
 use super::probes::{self, node_port};
-use super::status::{Had, had};
-use super::vocabulary::{LeftOut, Unserved};
+use super::status::{Had, PORT_IN_USE, port_key};
+use super::vocabulary::{LeftOut, Unserved, shortened};
 use super::{EndpointMode, Index, ObjectName, Outcome, Serve, Trouble, limits, secondary, trouble};
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use sluice_api::{OnDown, Protocol, WantedBackend, WantedRoute, WantedService};
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -85,7 +83,7 @@ impl Index {
             // Both stay as they are: without them answers might not find back.
             live::hides_clients(&asks).try_for_each(|why| judge.take(why))?;
         }
-        let ports = match served_ports(spec, mode) {
+        let mut ports = match served_ports(spec, mode) {
             Ok(ports) => ports,
             Err(why) => {
                 judge.take(why.clone())?;
@@ -96,13 +94,16 @@ impl Index {
         };
         let (milder, chosen) = self.choose(name, service, asks, &had, &mut judge)?;
         asks = milder;
+        let is_had = |port| port_key(port).is_none_or(|key| !chosen.without.contains(&key));
+        ports.retain(|(port, _)| is_had(port));
         let mut serve = Serve::default();
         for port in spec.ports.iter().flatten() {
             if ports.iter().any(|(one, _)| std::ptr::eq(*one, port)) {
                 continue;
             }
             let text = protocol_text(port);
-            let error = match protocol(port) {
+            let error = match port_key(port) {
+                Some(key) if chosen.without.contains(&key) => PORT_IN_USE,
                 Some(_) => "sluice.dev/UnsupportedNodePort",
                 None => {
                     let number = port.port;
@@ -144,62 +145,6 @@ impl Index {
         serve.wanted = wanted.iter().map(|w| w.name.clone()).collect();
         let (outcome, left_out) = (Some(Outcome::Serve(serve)), cut.left_out);
         Ok(Decision { outcome, wanted, waits: chosen.waits, on_nodes, left_out })
-    }
-
-    /// What it was served with last.
-    fn had(&self, name: &ObjectName, service: &Service) -> Had {
-        match self.said.get(name) {
-            Some(Outcome::Serve(serve)) => {
-                Had { addresses: serve.addresses.clone(), secondary: serve.secondary.clone() }
-            }
-            _ => had(service),
-        }
-    }
-
-    /// Its addresses, and its wishes as far as they can be granted: what is on the air keeps what it has rather than
-    /// losing it for what it cannot have.
-    fn choose(
-        &mut self,
-        name: &ObjectName,
-        service: &Service,
-        asks: Asks,
-        had: &Had,
-        judge: &mut Judge,
-    ) -> Result<(Asks, Chosen), Trouble> {
-        let why = match self.choose_once(name, service, &asks, had) {
-            Ok(chosen) => return Ok((asks, chosen)),
-            Err(why) => why,
-        };
-        if !judge.is_live() {
-            return Err(why);
-        }
-        let one_family = live::with_one_family(service);
-        for service in std::iter::once(service).chain(&one_family) {
-            for milder in asks.milder(had) {
-                if let Ok(chosen) = self.choose_once(name, service, &milder, had) {
-                    judge.take(why)?;
-                    // What it asks for may become free.
-                    return Ok((milder, Chosen { waits: true, ..chosen }));
-                }
-            }
-        }
-        Err(why)
-    }
-
-    fn choose_once(
-        &mut self,
-        name: &ObjectName,
-        service: &Service,
-        asks: &Asks,
-        had: &Had,
-    ) -> Result<Chosen, Trouble> {
-        let none = BTreeMap::new();
-        let who = Asker {
-            name,
-            namespace_labels: self.namespaces.get(&name.namespace),
-            labels: service.metadata.labels.as_ref().unwrap_or(&none),
-        };
-        addresses::choose(&mut self.pools, who, service, asks, had)
     }
 
     /// What its addresses are announced with. While no pool has them (a pool being edited wrongly, say) it is what it
@@ -292,49 +237,6 @@ impl Index {
     }
 }
 
-fn protocol_text(port: &ServicePort) -> &str {
-    port.protocol.as_deref().unwrap_or("TCP")
-}
-
-fn protocol(port: &ServicePort) -> Option<Protocol> {
-    match protocol_text(port) {
-        "TCP" => Some(Protocol::Tcp),
-        "UDP" => Some(Protocol::Udp),
-        "SCTP" => Some(Protocol::Sctp),
-        _ => None,
-    }
-}
-
-/// Ports that can be served; a Service all of whose ports cannot is of no use to anybody.
-fn served_ports(
-    spec: &ServiceSpec,
-    mode: EndpointMode,
-) -> Result<Vec<(&ServicePort, Protocol)>, Trouble> {
-    let all = spec.ports.iter().flatten();
-    let ports: Vec<_> = all.clone().filter_map(|port| Some((port, protocol(port)?))).collect();
-    if let (true, Some(port)) = (ports.is_empty(), all.clone().next()) {
-        let what = format!("{} on port {} is not served", protocol_text(port), port.port);
-        return Err(trouble("UnsupportedProtocol", what));
-    }
-    let without = ports.iter().find(|(port, _)| node_port(port).is_none());
-    if let (EndpointMode::Nodes, Some((port, _))) = (mode, without) {
-        let what = format!(
-            "port {} has no nodePort to reach nodes at; set allocateLoadBalancerNodePorts: true or a nodePort, or \
-             annotate the Service with sluice.dev/endpoints: pods",
-            port.port
-        );
-        return Err(trouble("UnsupportedNodePort", what));
-    }
-    Ok(ports)
-}
-
-/// The ports that nodes have, when there are any.
-fn ports_of_nodes(spec: &ServiceSpec) -> Option<Vec<(&ServicePort, Protocol)>> {
-    let ports = spec.ports.iter().flatten().filter(|port| node_port(port).is_some());
-    let ports: Vec<_> = ports.filter_map(|port| Some((port, protocol(port)?))).collect();
-    (!ports.is_empty()).then_some(ports)
-}
-
 /// What a Service asks for, as far as it makes sense together.
 fn asks(
     service: &Service,
@@ -393,7 +295,10 @@ fn source_ranges(service: &Service, judge: &mut Judge) -> Result<Vec<String>, Tr
     for text in &texts {
         match text.trim().parse::<ipnet::IpNet>() {
             Ok(net) => good.push(net.trunc().to_string()),
-            Err(_) => bad.push(trouble("InvalidSourceRange", format!("{text:?} is no CIDR"))),
+            Err(_) => {
+                let what = format!("{:?} is no CIDR", shortened(text, 100));
+                bad.push(trouble("InvalidSourceRange", what));
+            }
         }
     }
     for why in bad {

@@ -135,7 +135,8 @@ impl Slices {
             Some(SlicePort {
                 name: intern(names, p.name.as_deref().unwrap_or_default()),
                 protocol: intern(names, p.protocol.as_deref().unwrap_or("TCP")),
-                number: u16::try_from(p.port?).ok()?,
+                // The API server lets any number pass.
+                number: u16::try_from(p.port?).ok().filter(|number| *number > 0)?,
             })
         });
         let ports = ports.collect();

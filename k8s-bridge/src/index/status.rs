@@ -1,10 +1,13 @@
 //! What Services' objects say of what they had.
 
 use super::leases::{Ports, ProtocolKey};
-use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service};
+use k8s_openapi::api::core::v1::{LoadBalancerIngress, PortStatus, Service, ServicePort};
 use std::net::IpAddr;
 
 pub(super) const FINALIZER: &str = "service.kubernetes.io/load-balancer-cleanup";
+
+/// The error of a port that another Service has at the same address.
+pub(super) const PORT_IN_USE: &str = "sluice.dev/AddressInUse";
 
 pub(super) fn has_finalizer(service: &Service) -> bool {
     service.metadata.finalizers.iter().flatten().any(|f| f == FINALIZER)
@@ -13,7 +16,11 @@ pub(super) fn has_finalizer(service: &Service) -> bool {
 /// Ports of the spec that can be served.
 pub(super) fn port_keys(service: &Service) -> Ports {
     let ports = service.spec.iter().flat_map(|s| s.ports.iter().flatten());
-    ports.filter_map(|p| key(p.port, p.protocol.as_deref().unwrap_or("TCP"))).collect()
+    ports.filter_map(port_key).collect()
+}
+
+pub(super) fn port_key(port: &ServicePort) -> Option<(u16, ProtocolKey)> {
+    key(port.port, port.protocol.as_deref().unwrap_or("TCP"))
 }
 
 fn key(port: i32, protocol: &str) -> Option<(u16, ProtocolKey)> {
@@ -49,11 +56,12 @@ pub(super) fn had(service: &Service) -> Had {
 pub(super) fn status_addresses(service: &Service) -> Vec<(IpAddr, Ports)> {
     let status = service.status.as_ref().and_then(|s| s.load_balancer.as_ref());
     let ingress = status.iter().flat_map(|l| l.ingress.iter().flatten());
+    let is_had = |port: &&PortStatus| port.error.as_deref() != Some(PORT_IN_USE);
     let read = |one: &LoadBalancerIngress| {
         let written = one.ports.as_ref().filter(|ports| !ports.is_empty());
         let ports = written.map_or_else(
             || port_keys(service),
-            |ports| ports.iter().filter_map(|p| key(p.port, &p.protocol)).collect(),
+            |ports| ports.iter().filter(is_had).filter_map(|p| key(p.port, &p.protocol)).collect(),
         );
         let by_name = || address_of(one.hostname.as_deref()?);
         Some((one.ip.as_ref().and_then(|ip| ip.parse().ok()).or_else(by_name)?, ports))

@@ -189,6 +189,32 @@ impl std::fmt::Display for ObjectName {
 
 // === impl Trouble ===
 
+/// Characters of a message. What people wrote is repeated in it, and an annotation may have 256 KiB: the condition would be
+/// as large again, and an event has room for 1024.
+const MAX_MESSAGE: usize = 900;
+
 pub(super) fn trouble(reason: &'static str, message: impl Into<String>) -> Trouble {
-    Trouble { reason, message: message.into() }
+    // Cut first: escapes make a hidden character longer, and a message of nothing else is none that anybody reads.
+    let message = shortened(&message.into(), MAX_MESSAGE);
+    Trouble { reason, message: shortened(&visible(&message), MAX_MESSAGE) }
+}
+
+/// A terminal obeys some characters, and others are not seen: those are written as Rust writes them.
+fn visible(text: &str) -> String {
+    let mut seen = String::with_capacity(text.len());
+    for one in text.chars() {
+        match one {
+            '"' | '\'' | '\\' => seen.push(one),
+            _ => seen.extend(one.escape_debug()),
+        }
+    }
+    seen
+}
+
+/// Its first characters, when there are more.
+pub(super) fn shortened(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
+    }
 }

@@ -44,7 +44,13 @@ impl Probe {
             ("liveness", _) => self.alive = truth(key, value)?,
             ("probetype", "none" | "tcp") => once(&mut self.kind, key, kind(key, value)?)?,
             ("probetype", "http") => once(&mut self.kind, key, Kind::Http("/".to_owned()))?,
-            ("probereq", path) => self.request = Some(format!("/{}", path.trim_start_matches('/'))),
+            ("probereq", path) => {
+                let path = format!("/{}", path.trim_start_matches('/'));
+                if !is_target(&path) {
+                    return Err(invalid(key, value, TARGET));
+                }
+                self.request = Some(path);
+            }
             ("probeport", _) => self.port = read(65_535)?.and_then(|n| u16::try_from(n).ok()),
             ("probetimeout", _) => {
                 self.every_s = Some(seconds(key, value, 0..=3600)?).filter(|seconds| *seconds > 0);
@@ -77,7 +83,15 @@ pub(super) fn kind(key: &str, value: &str) -> Result<Kind, Trouble> {
     match (value, value.strip_prefix("http:")) {
         ("none", _) => Ok(Kind::None),
         ("tcp", _) => Ok(Kind::Tcp),
-        (_, Some(path)) if path.starts_with('/') => Ok(Kind::Http(path.to_owned())),
+        (_, Some(path)) if is_target(path) => Ok(Kind::Http(path.to_owned())),
+        (_, Some(path)) if path.starts_with('/') => Err(invalid(key, value, TARGET)),
         _ => Err(invalid(key, value, "tcp, http:/path or none")),
     }
 }
+
+/// What a request line takes, and an appliance: another one would refuse the Service as a whole, on the air or not.
+fn is_target(path: &str) -> bool {
+    path.starts_with('/') && path.len() <= 1024 && path.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+const TARGET: &str = "a path of up to 1024 printable characters of ASCII, without spaces";

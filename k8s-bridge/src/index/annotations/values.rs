@@ -1,5 +1,6 @@
 //! Values of annotations: what is meant is taken, however it is spelled.
 
+use super::super::vocabulary::shortened;
 use super::super::{Trouble, trouble};
 use std::ops::RangeInclusive;
 
@@ -62,12 +63,19 @@ fn duration(text: &str) -> Option<u32> {
     Some(all)
 }
 
+/// As much of a value as tells which one is meant; what is to be done stands behind it.
+fn quoted(value: &str) -> String {
+    format!("{:?}", shortened(value, 100))
+}
+
 pub(super) fn invalid(key: &str, value: &str, wanted: &str) -> Trouble {
-    trouble("InvalidAnnotation", format!("{key} is {value:?}; it takes {wanted}"))
+    let value = quoted(value);
+    trouble("InvalidAnnotation", format!("{key} is {value}; it takes {wanted}"))
 }
 
 pub(super) fn unsupported(key: &str, value: &str) -> Trouble {
-    trouble("UnsupportedAnnotation", format!("{key}: {value:?} is not served; take it off"))
+    let value = quoted(value);
+    trouble("UnsupportedAnnotation", format!("{key}: {value} is not served; take it off"))
 }
 
 #[cfg(test)]

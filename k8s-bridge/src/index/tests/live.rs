@@ -108,6 +108,51 @@ fn ports_of_nodes_go_on_without_one_that_has_none() {
     assert_eq!(serve.unserved, [Unserved { port: 81, protocol, error }]);
 }
 
+/// A Service that has the address 192.0.2.1 with these ports, and not with these.
+fn sharing(name: &str, has: &[u16], lacks: &[u16]) -> Object {
+    let named = |n: &u16| json!({"name": format!("p{n}"), "port": n});
+    let ports: Vec<_> = has.iter().chain(lacks).map(named).collect();
+    let metadata = json!({"managedFields": wrote(FIELD_MANAGER)});
+    let Object::Service(mut service) = shaped(name, &json!({ "ports": ports }), &metadata) else {
+        panic!("no Service")
+    };
+    let served = |n: &u16| json!({"port": n, "protocol": "TCP"});
+    let not = |n: &u16| json!({"port": n, "protocol": "TCP", "error": "sluice.dev/AddressInUse"});
+    let ports: Vec<_> = has.iter().map(served).chain(lacks.iter().map(not)).collect();
+    let status = json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.1", "ports": ports}]}});
+    service.status = Some(serde_json::from_value(status).unwrap());
+    Object::Service(service)
+}
+
+#[test]
+fn a_port_that_another_one_has_at_the_address_is_done_without() {
+    let pool = || pool_of("p", &json!({"addresses": ["192.0.2.1/32"], "sharing": "Shared"}));
+    let (mut i, changes) = after([pool(), sharing("a", &[80], &[]), sharing("b", &[443], &[])]);
+    assert_eq!((reason(&changes, "a"), reason(&changes, "b")), ("served", "served"));
+    i.apply(sharing("a", &[80, 443], &[]));
+    let changes = i.drain();
+    let check = |i: &Index, changes: &Changes| {
+        assert_eq!(reason(changes, "a"), "AddressInUse");
+        let Some(Outcome::Serve(serve)) = outcome(changes, "a") else { panic!("not served") };
+        let (protocol, error) = ("TCP".to_owned(), "sluice.dev/AddressInUse");
+        assert_eq!(serve.unserved, [Unserved { port: 443, protocol, error }]);
+        let all: Vec<_> = i.wanted().map(|w| w.name.as_str()).collect();
+        assert_eq!(all, ["prod/d/a/80-tcp", "prod/d/b/443-tcp"]);
+    };
+    check(&i, &changes);
+    // A restart gives it no more than that, however old it is.
+    let (mut i, changes) = after([pool(), sharing("a", &[80], &[443]), sharing("b", &[443], &[])]);
+    check(&i, &changes);
+    assert_eq!(reason(&changes, "b"), "served");
+    i.delete(&sharing("b", &[443], &[]));
+    assert_eq!(reason(&i.drain(), "a"), "served");
+    assert_eq!(i.wanted().count(), 2);
+    // With nothing left of its own it is refused as before.
+    let (mut i, _) = after([pool(), sharing("a", &[80], &[]), sharing("b", &[443], &[])]);
+    i.apply(sharing("a", &[443], &[]));
+    assert!(matches!(outcome(&i.drain(), "a"), Some(Outcome::Refuse(_))));
+}
+
 #[test]
 fn what_is_asked_for_is_had_once_it_is_free() {
     let asks = json!({"sluice.dev/addresses": "192.0.2.1"});

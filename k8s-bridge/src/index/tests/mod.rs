@@ -8,6 +8,7 @@ mod lifecycle;
 mod limits;
 mod live;
 mod nodes;
+mod oddities;
 mod others;
 mod peers;
 mod pools;

@@ -132,7 +132,9 @@ impl Cluster {
             .map(|(ip, ports)| {
                 let one =
                     |&(port, protocol): &(u16, &str)| json!({"port": port, "protocol": protocol});
-                json!({"ip": ip, "ports": ports.iter().map(one).collect::<Vec<_>>()})
+                // What is not served stands there as well.
+                let not = json!({"port": 9, "protocol": "TCP", "error": status::PORT_IN_USE});
+                json!({"ip": ip, "ports": ports.iter().map(one).chain([not]).collect::<Vec<_>>()})
             })
             .collect();
         let families = if shape.dual { json!(["IPv4", "IPv6"]) } else { json!(["IPv4"]) };
@@ -325,7 +327,11 @@ impl Cluster {
                 if *asked == stored.shape.secondary {
                     prop_assert_eq!(secondary, &serve.secondary, "{}", who);
                 }
-                let ports = ports(stored.shape);
+                let mut ports = ports(stored.shape);
+                let in_use = serve.unserved.iter().filter(|u| u.error == status::PORT_IN_USE);
+                for not in in_use {
+                    ports.retain(|had| *had != (u16::try_from(not.port).unwrap(), &*not.protocol));
+                }
                 let first = serve.addresses.iter().map(|address| (*address, ports.clone()));
                 let sctp = ports.iter().copied().filter(|(_, protocol)| *protocol == "SCTP");
                 let sctp: Vec<_> = sctp.collect();
