@@ -7,6 +7,7 @@ mod addresses;
 mod basics;
 mod changes;
 mod disturbances;
+mod mistakes;
 mod quarrels;
 mod rows;
 
@@ -47,6 +48,10 @@ const CASES: &[Case] = &[
     ("endpoints made by hand, and one without a way", rows::selectorless),
     ("a port of SCTP beside one of TCP", rows::mixed_with_sctp),
     ("Services of others are left alone", rows::of_another_class),
+    ("typing errors in annotations take nothing off the air", mistakes::in_annotations),
+    ("a port too many leaves the others served", mistakes::in_ports),
+    ("of a hundred ports to one endpoint thirty are served", mistakes::too_many_ports),
+    ("endpoints that are none, not ready, or too many", mistakes::in_slices),
     ("a token is revoked in mid-flight", quarrels::token_is_revoked),
     ("the bridge is away", quarrels::bridge_is_away),
     ("another controller writes the status too", quarrels::status_is_fought_over),

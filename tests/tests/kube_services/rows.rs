@@ -14,10 +14,10 @@ use crate::addresses::{from_pool, with};
 
 const POOLS: &str = "/apis/sluice.dev/v1alpha1/addresspools";
 /// Our condition of a Service.
-const READY: &str = "sluice.dev/Ready";
+pub(crate) const READY: &str = "sluice.dev/Ready";
 
 /// Waits until a condition of an object has this status and names this reason.
-fn wait_condition(
+pub(crate) fn wait_condition(
     cluster: &Cluster,
     at: &str,
     kind: &str,
