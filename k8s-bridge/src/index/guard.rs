@@ -5,7 +5,6 @@ use super::slices::Slice;
 use super::{Index, ObjectName, Trouble, trouble};
 use k8s_openapi::api::core::v1::ServiceSpec;
 use sluice_model::Class;
-use std::cell::LazyCell;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -55,11 +54,6 @@ impl Refused {
     }
 }
 
-/// The Service that clients in the cluster reach the API server by.
-pub(super) fn is_api_server(name: &ObjectName) -> bool {
-    name.namespace == "default" && name.name == "kubernetes"
-}
-
 // === impl Index ===
 
 impl Index {
@@ -71,7 +65,6 @@ impl Index {
     ) -> (Refused, bool) {
         let mut refused = Refused::default();
         let mut depends = false;
-        let holders = LazyCell::new(|| self.holders());
         for slice in self.slices.of(name) {
             let is_vouched = slice.is_vouched(has_selector(spec));
             depends |= !is_vouched && !slice.endpoints.is_empty();
@@ -80,9 +73,9 @@ impl Index {
                     refused.always.insert(address, why);
                 } else if !is_vouched
                     && !self.is_allowed(address)
-                    && let Some(why) = holders.get(&address)
+                    && let Some(machine) = self.machine(address)
                 {
-                    refused.unless_vouched.insert(address, why.clone());
+                    refused.unless_vouched.insert(address, machine);
                 }
             }
         }
@@ -115,18 +108,10 @@ impl Index {
         is_appliance.then(|| "is an appliance's".to_owned())
     }
 
-    /// Addresses of nodes, and those at which the API server is reached from outside and from inside the cluster.
-    fn holders(&self) -> BTreeMap<IpAddr, String> {
-        let name = ObjectName { namespace: "default".to_owned(), name: "kubernetes".to_owned() };
-        let endpoints = self.slices.of(&name).flat_map(|slice| slice.endpoints.iter());
-        let endpoints = endpoints.map(|endpoint| endpoint.address);
-        let spec = self.services.get(&name).and_then(|service| service.object.spec.as_ref());
-        let inside = spec.into_iter().flat_map(|spec| spec.cluster_ips.iter().flatten());
-        let of_server = endpoints.chain(inside.filter_map(|ip| ip.parse().ok()));
-        let of_server = of_server.map(|address| (address, "is the API server's".to_owned()));
-        let of_nodes = self.nodes.addresses();
-        let of_nodes = of_nodes.map(|(address, node)| (address, format!("is node {node}'s")));
-        of_nodes.chain(of_server).collect()
+    /// The node that has the address, or the API server, which is reached so from outside or from inside the cluster.
+    fn machine(&self, address: IpAddr) -> Option<String> {
+        let machine = self.pools.other(address).filter(|other| other.is_machine())?;
+        Some(format!("is {machine}'s"))
     }
 }
 

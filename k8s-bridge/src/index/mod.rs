@@ -123,7 +123,7 @@ impl Index {
             Object::Service(s) => self.apply_service(*s),
             Object::EndpointSlice(s) => {
                 let owners = self.slices.apply(&s);
-                self.slices_changed(owners);
+                self.touch(owners);
                 self.others_have(&of_slice(&s.metadata), others::of_api_servers(&s));
             }
             Object::AddressPool(p) => {
@@ -150,7 +150,6 @@ impl Index {
                 let name = ObjectName::of(&s.metadata);
                 self.services.remove(&name);
                 self.slices.select(&name, false);
-                self.nodes_changed(guard::is_api_server(&name));
                 self.dirty.insert(name.clone());
                 self.released(&name);
                 self.others_have(&Other::Service(name.clone()), BTreeSet::new());
@@ -158,7 +157,7 @@ impl Index {
             }
             Object::EndpointSlice(s) => {
                 let owner = self.slices.delete(&ObjectName::of(&s.metadata));
-                self.slices_changed(owner.into_iter().collect());
+                self.touch(owner);
                 self.others_have(&of_slice(&s.metadata), BTreeSet::new());
             }
             Object::AddressPool(p) => {
@@ -274,7 +273,6 @@ impl Index {
         }
         let api_server = others::of_api_server(&service);
         self.slices.select(&name, service.spec.as_ref().is_some_and(guard::has_selector));
-        self.nodes_changed(guard::is_api_server(&name));
         self.services.insert(name.clone(), Known { object: Arc::new(service), origin });
         self.others_have(&Other::ApiServer(name.to_string()), api_server);
         self.see_rival(&name);
@@ -287,6 +285,10 @@ impl Index {
         if is_new {
             self.touch(concerned);
             self.dirty.extend(self.waiting.iter().cloned());
+            if owner.is_machine() {
+                // Whose endpoints must not be machines.
+                self.dirty.extend(self.on_nodes.iter().cloned());
+            }
         }
     }
 
@@ -308,12 +310,6 @@ impl Index {
         let first = ObjectName { namespace: namespace.to_owned(), name: String::new() };
         let after = self.services.range(first..).map(|(name, _)| name);
         self.dirty.extend(after.take_while(|name| name.namespace == namespace).cloned());
-    }
-
-    fn slices_changed(&mut self, owners: Vec<ObjectName>) {
-        // Whose endpoints must not be those of the API server.
-        self.nodes_changed(owners.iter().any(guard::is_api_server));
-        self.touch(owners);
     }
 
     fn nodes_changed(&mut self, changed: bool) {

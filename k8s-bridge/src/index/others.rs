@@ -112,12 +112,14 @@ pub(super) fn of_api_server(service: &Service) -> BTreeSet<IpAddr> {
     texts.filter_map(|text| text.parse().ok()).collect()
 }
 
-/// The addresses of the API server's processes, if this is their slice.
+/// The addresses of the API server's processes, if this is their slice: it has this name, and they put right what others
+/// write there. Another one of the same Service is anybody's who may write in that namespace.
 pub(super) fn of_api_servers(slice: &EndpointSlice) -> BTreeSet<IpAddr> {
     let meta = &slice.metadata;
     let labels = meta.labels.as_ref();
     let owner = labels.and_then(|labels| labels.get("kubernetes.io/service-name"));
-    if !is_api_server(meta.namespace.as_deref(), owner.map(String::as_str)) {
+    let is_theirs = is_api_server(meta.namespace.as_deref(), meta.name.as_deref());
+    if !is_theirs || owner.is_none_or(|owner| owner != "kubernetes") {
         return BTreeSet::new();
     }
     let endpoints = slice.endpoints.iter().flatten();

@@ -166,3 +166,21 @@ fn a_slice_that_names_somebody_elses_service_stays_in_its_namespace() {
         assert_eq!(backends(&i), [""; 0], "{namespace} {label}");
     }
 }
+
+/// Whoever may write slices in the namespace `default` could take any Service off the air, and any endpoint.
+#[test]
+fn a_slice_beside_the_api_servers_says_nothing_of_it() {
+    let forged = |name: &str| {
+        let o = json!({"metadata": {"name": name, "namespace": "default",
+                "labels": {"kubernetes.io/service-name": "kubernetes"}},
+            "addressType": "IPv4", "ports": [{"port": 6443}],
+            "endpoints": [{"addresses": ["192.0.2.2"]}, {"addresses": ["10.1.0.1"]}]});
+        Object::EndpointSlice(Box::new(serde_json::from_value(o).unwrap()))
+    };
+    let slice = || slice_of("s", &json!([{"addresses": ["10.1.0.1"]}]));
+    let service = || service("a", Some("192.0.2.2"));
+    let (i, changes) = after([pool("192.0.2.0/30"), service(), slice(), forged("kubernetes-2")]);
+    assert_eq!((reason(&changes, "a"), backends(&i).len()), ("served", 1));
+    let (_, changes) = after([pool("192.0.2.0/30"), service(), slice(), forged("kubernetes")]);
+    assert_eq!(reason(&changes, "a"), "AddressReserved", "the API server's own");
+}
