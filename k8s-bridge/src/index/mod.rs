@@ -26,6 +26,7 @@ mod secondary;
 mod selectors;
 mod service;
 mod slices;
+mod source_ranges;
 mod status;
 #[cfg(test)]
 mod tests;

@@ -6,15 +6,14 @@ use super::guard::{Refused, has_selector};
 use super::live::{self, Judge};
 use super::ports::{ports_of_nodes, protocol, protocol_text, served_ports};
 use super::probes::{self, node_port};
+use super::source_ranges::source_ranges;
 use super::status::{Had, PORT_IN_USE, port_key};
-use super::vocabulary::{LeftOut, Unserved, shortened};
+use super::vocabulary::{LeftOut, Unserved};
 use super::{EndpointMode, Index, ObjectName, Outcome, Serve, Trouble, limits, secondary, trouble};
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use sluice_api::{OnDown, Protocol, WantedBackend, WantedRoute, WantedService};
 use std::net::IpAddr;
 use std::sync::Arc;
-
-const RANGES: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";
 
 /// What is to be done about a Service.
 #[derive(Default)]
@@ -280,32 +279,4 @@ fn affinity(spec: &ServiceSpec, asks: &Asks) -> Option<u32> {
     let config = spec.session_affinity_config.as_ref().and_then(|c| c.client_ip.as_ref());
     let written = config.and_then(|c| u32::try_from(c.timeout_seconds?).ok());
     has.then(|| written.unwrap_or(10_800))
-}
-
-/// One bad prefix refuses a Service that is new: leaving it out might open it to everybody. One that is on the air serves the
-/// clients in its good ones, and is refused when it has none: nothing is open that was closed.
-fn source_ranges(service: &Service, judge: &mut Judge) -> Result<Vec<String>, Trouble> {
-    let spec = service.spec.as_ref().and_then(|s| s.load_balancer_source_ranges.clone());
-    let texts = spec.filter(|s| !s.is_empty()).unwrap_or_else(|| {
-        let text = service.metadata.annotations.as_ref().and_then(|a| a.get(RANGES));
-        let text = text.map(|t| t.trim()).filter(|t| !t.is_empty());
-        text.map(|t| t.split(',').map(str::to_owned).collect()).unwrap_or_default()
-    });
-    let (mut good, mut bad) = (Vec::new(), Vec::new());
-    for text in &texts {
-        match text.trim().parse::<ipnet::IpNet>() {
-            Ok(net) => good.push(net.trunc().to_string()),
-            Err(_) => {
-                let what = format!("{:?} is no CIDR", shortened(text, 100));
-                bad.push(trouble("InvalidSourceRange", what));
-            }
-        }
-    }
-    for why in bad {
-        if good.is_empty() {
-            return Err(why);
-        }
-        judge.take(why)?;
-    }
-    Ok(good)
 }

@@ -184,3 +184,27 @@ fn a_slice_beside_the_api_servers_says_nothing_of_it() {
     let (_, changes) = after([pool("192.0.2.0/30"), service(), slice(), forged("kubernetes")]);
     assert_eq!(reason(&changes, "a"), "AddressReserved", "the API server's own");
 }
+
+#[test]
+fn source_ranges_of_one_service_do_not_fill_the_data_plane() {
+    let every_second = |n: u32| format!("{}/32", std::net::Ipv4Addr::from(0x0a00_0000 + 2 * n));
+    let all: Vec<_> = (0..70_000).map(every_second).collect();
+    let neighbours = (0..70_000u32).map(|n| std::net::Ipv4Addr::from(0x0a00_0000 + n).to_string());
+    let neighbours: Vec<_> = neighbours.map(|address| format!("{address}/32")).collect();
+    for (live, ranges, said, left) in [
+        (false, &all, "TooManySourceRanges", None),
+        (true, &all, "TooManySourceRanges", Some(4096)),
+        (false, &neighbours, "served", Some(6)),
+    ] {
+        let Object::Service(mut service) = annotated(live, &json!({})) else {
+            panic!("no Service")
+        };
+        service.spec.as_mut().unwrap().load_balancer_source_ranges = Some(ranges.clone());
+        let (i, changes) = after([pool("192.0.2.0/30"), Object::Service(service)]);
+        assert_eq!(reason(&changes, "a"), said);
+        let wanted = i.wanted().next();
+        assert_eq!(wanted.map(|wanted| wanted.source_ranges.len()), left);
+        let is_listed = |net: &String| ranges.contains(net);
+        assert!(left != Some(4096) || wanted.unwrap().source_ranges.iter().all(is_listed));
+    }
+}
