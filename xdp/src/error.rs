@@ -201,9 +201,9 @@ pub enum SnapshotError {
 /// [`DataPlane::sweep`](crate::DataPlane::sweep) failed; some flows may be expired.
 #[derive(Debug, thiserror::Error)]
 pub enum SweepError {
-    /// The flow table could not be read.
-    #[error("cannot read the flow table")]
-    Read(#[source] io::Error),
+    /// The flow table could not be read, or what is over not be removed.
+    #[error("cannot sweep the flow table")]
+    Table(#[source] io::Error),
     /// The clock could not be read.
     #[error("cannot read the clock")]
     Clock(#[source] io::Error),

@@ -85,7 +85,7 @@ impl DataPlane {
             index: Index::default(),
             next_hops: BTreeMap::new(),
             live_flows: 0,
-            max_flows: sizes.flows,
+            max_flows: sizes.flows.saturating_add(sizes.unconfirmed()),
         };
         plane.control = plane.maps.control.get(0)?;
         plane.take_over(options.nat64_source)?;
@@ -167,7 +167,7 @@ fn fits(pin_dir: &Path, name: &str) -> bool {
         names::TABLES => size_of::<MaglevTable>(),
         names::BACKENDS => size_of::<Backend>(),
         names::ENDPOINTS => size_of::<Endpoint>(),
-        names::FLOWS => size_of::<Flow>(),
+        names::FLOWS | names::UNCONFIRMED => size_of::<Flow>(),
         names::AFFINITIES => size_of::<Affinity>(),
         names::NATS => size_of::<FlowKey>(),
         names::CACHE_V4 => size_of::<CacheEntryV4>(),
@@ -178,7 +178,7 @@ fn fits(pin_dir: &Path, name: &str) -> bool {
         _ => 0,
     };
     let key_size = match name {
-        names::FLOWS => size_of::<FlowKey>(),
+        names::FLOWS | names::UNCONFIRMED => size_of::<FlowKey>(),
         names::ENDPOINTS => size_of::<EndpointKey>(),
         names::PREFIXES => size_of::<Key<PrefixKey>>(),
         names::AFFINITIES => size_of::<AffinityKey>(),
@@ -197,6 +197,7 @@ fn load(pin_dir: &Path, sizes: &Sizes) -> Result<Ebpf, OpenError> {
     }
     let mut bpf = loader
         .map_max_entries(names::FLOWS, sizes.flows)
+        .map_max_entries(names::UNCONFIRMED, sizes.unconfirmed())
         .map_max_entries(names::CACHE_V4, sizes.cpus.saturating_mul(sizes.cache_slots))
         .map_max_entries(names::CACHE_V6, sizes.cpus.saturating_mul(sizes.cache_slots / 2))
         .map_max_entries(names::CPUS, sizes.cpus)

@@ -70,12 +70,18 @@ impl Sizes {
         Self::of(flows, cpus)
     }
 
+    /// Entries of the table of unconfirmed flows.
+    pub(crate) fn unconfirmed(self) -> u32 {
+        (self.flows / limits::UNCONFIRMED_SHARE).max(limits::MIN_MAX_FLOWS)
+    }
+
     /// Memory that flows and their caches take from the start.
     fn bytes(self) -> u64 {
         let flow = size_of::<FlowKey>() + size_of::<Flow>() + NODE_BYTES;
+        let flows = u64::from(self.flows) + u64::from(self.unconfirmed());
         let slot = size_of::<CacheEntryV4>() + size_of::<CacheEntryV6>() / 2;
         let slots = u64::from(self.cpus) * u64::from(self.cache_slots);
-        u64::from(self.flows) * flow as u64 + slots * slot as u64
+        flows * flow as u64 + slots * slot as u64
     }
 }
 

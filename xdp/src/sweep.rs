@@ -28,27 +28,20 @@ impl DataPlane {
         let claimed = self.maps.nats.entries()?;
         let mut under_nat: HashMap<FlowKey, Flow> = HashMap::new();
         let mut live = 0;
-        let mut expired: Vec<FlowKey> = Vec::new();
-        let fd = self.maps.flows.fd();
-        batch::for_each(fd, |key: &FlowKey, flow: &Flow| {
-            if flow.is_expired(now_ns) {
-                expired.push(*key);
-                return;
-            }
-            live += 1;
-            if flow.nat_port_be != 0 {
-                under_nat.insert(*key, *flow);
-            }
-        })
-        .map_err(SweepError::Read)?;
-        for key in &expired {
-            // It may have come back since; the read is not atomic with the removal, but a flow that is refreshed in
-            // between is cached as well and found again by its next packet.
-            match self.maps.flows.get(key)? {
-                Some(flow) if !flow.is_expired(now_ns) => live += 1,
-                Some(_) => self.maps.flows.remove(key)?,
-                None => {}
-            }
+        for table in [&self.maps.flows, &self.maps.unconfirmed] {
+            // One that comes back between the look at it and its removal is balanced like any segment of a flow that is
+            // not known.
+            batch::remove_if(table.fd(), |key: &FlowKey, flow: &Flow| {
+                let is_over = flow.is_expired(now_ns);
+                if !is_over {
+                    live += 1;
+                    if flow.nat_port_be != 0 {
+                        under_nat.insert(*key, *flow);
+                    }
+                }
+                is_over
+            })
+            .map_err(SweepError::Table)?;
         }
         self.free_ports(&claimed, &under_nat)?;
         self.live_flows = live;
@@ -70,7 +63,7 @@ impl DataPlane {
             }
             // Asked again, since it may have come back. One that comes back between this and the removal claims its
             // port anew when it next visits the flow table.
-            let is_used = match self.maps.flows.get(flow_key)? {
+            let is_used = match self.flow(flow_key)? {
                 Some(flow) => self.has_port(flow_key, &flow, key, &mut backends)?,
                 None => false,
             };
@@ -79,6 +72,13 @@ impl DataPlane {
             }
         }
         Ok(())
+    }
+
+    fn flow(&self, key: &FlowKey) -> Result<Option<Flow>, MapFailure> {
+        match self.maps.flows.get(key)? {
+            Some(flow) => Ok(Some(flow)),
+            None => self.maps.unconfirmed.get(key),
+        }
     }
 
     /// Whether a flow holds this source port towards this backend, or is of this association with it.

@@ -111,7 +111,7 @@ pub struct Options {
     /// A directory on a bpffs, ours alone; bpffs is mounted at its parent when there is none. Pins live as long as that
     /// mount, so in a namespace of its own mount it from outside.
     pub pin_dir: PathBuf,
-    /// Size of the flow table; raised to [`MIN_MAX_FLOWS`](sluice_xdp_abi::limits::MIN_MAX_FLOWS) when smaller. Unless
+    /// Size of the table of confirmed flows, beside which an eighth as many unconfirmed ones have room; raised to [`MIN_MAX_FLOWS`](sluice_xdp_abi::limits::MIN_MAX_FLOWS) when smaller. Unless
     /// said, [`DEFAULT_MAX_FLOWS`](sluice_xdp_abi::limits::DEFAULT_MAX_FLOWS) or what half of the memory beyond
     /// 192 MiB holds. An adopted table keeps its size.
     pub max_flows: Option<u32>,
@@ -154,9 +154,9 @@ pub struct Snapshot {
     pub drops: Vec<(&'static str, u64)>,
     /// Left to the kernel.
     pub passed: Traffic,
-    /// In the flow table at the last sweep.
+    /// In both flow tables at the last sweep.
     pub flows: u64,
-    /// Room of the flow table.
+    /// Room of both flow tables.
     pub max_flows: u32,
 }
 

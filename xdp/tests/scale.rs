@@ -1,4 +1,5 @@
-//! How long 2,000 frontends of 10 backends take: put one after another, read back, changed, removed.
+//! How long 2,000 frontends of 10 backends take: put one after another, read back, changed, removed. How much the kernel's
+//! verifier walks through.
 //!
 //! Figures, not a judgement, so it runs only when asked for: `cargo test -p sluice-xdp --test scale --release --
 //! --ignored --nocapture`. Needs root.
@@ -51,19 +52,42 @@ fn measured<T>(what: &str, work: impl FnOnce() -> T) -> T {
     result
 }
 
-#[test]
-#[ignore = "a measurement"]
-fn two_thousand_frontends() {
+/// Leaves the machine's namespaces; returns options for an empty data plane.
+fn isolated(max_flows: u32) -> Options {
     unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET).unwrap();
     for line in ["mount --make-rprivate /", "mount -t tmpfs sluice-test /mnt"] {
         assert!(Command::new("sh").args(["-c", line]).status().unwrap().success(), "{line}");
     }
-    let options = Options {
+    Options {
         pin_dir: "/mnt/pins".into(),
-        max_flows: Some(65_536),
+        max_flows: Some(max_flows),
         attach: AttachPolicy::Native,
         nat64_source: None,
-    };
+    }
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn verification() {
+    let plane = measured("open", || DataPlane::open(&isolated(65_536))).unwrap();
+    let names = sluice_xdp_abi::names::PROGRAMS;
+    let mut newest = std::collections::BTreeMap::new();
+    for info in aya::programs::loaded_programs().map(Result::unwrap) {
+        if let Some(name) = names.iter().find(|name| info.name_as_str() == Some(**name)) {
+            newest.insert(*name, info);
+        }
+    }
+    for (name, info) in newest {
+        let (walked, bytes) = (info.verified_instruction_count(), info.size_translated());
+        println!("{name:20} {walked:?} instructions walked, {bytes:?} octets of program");
+    }
+    drop(plane);
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn two_thousand_frontends() {
+    let options = isolated(65_536);
     let mut plane = DataPlane::open(&options).unwrap();
     measured("put, one after another", || {
         (0..FRONTENDS).for_each(|n| plane.put_program(frontend(n), &program(n, BACKENDS)).unwrap());

@@ -1,6 +1,7 @@
 //! Session affinity: which backend a client address had last, by frontend.
 
 use crate::address::Address;
+use crate::life::age_ns;
 
 /// A client of a frontend.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,7 +33,7 @@ impl Affinity {
     /// Whether it still binds at `now_ns` of the same clock.
     #[inline(always)]
     pub const fn binds(&self, now_ns: u64, timeout_s: u32) -> bool {
-        now_ns.saturating_sub(self.last_new_flow_ns) <= timeout_s as u64 * 1_000_000_000
+        age_ns(self.last_new_flow_ns, now_ns) <= timeout_s as u64 * 1_000_000_000
     }
 }
 

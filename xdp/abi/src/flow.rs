@@ -45,52 +45,31 @@ pub struct Flow {
     /// Idle time-out of the service when the flow began.
     pub idle_timeout_s: u32,
     /// A [`FlowState`].
-    pub state: u32,
+    pub state: u16,
+    /// What was seen of both sides, see [`life`](crate::life).
+    pub seen: u16,
     /// Where the client's packets come from: the way back when routing knows none.
     pub last_hop: NextHop,
     /// The source port its backend sees, with the VIP or the source of NAT64; 0 when it sees the client itself.
     pub nat_port_be: u16,
     /// The list of source ranges that let the flow in; it is checked again when its service has another.
     pub source_list: u16,
-    /// Zero.
-    pub reserved: u32,
+    /// Of TCP. While the flow is opening: what the client has to acknowledge; later where the client is in its own
+    /// sequence, as of the last visit to the table.
+    pub sequence: u32,
 }
 crate::assert_size!(Flow = 56);
 
 /// How far a flow is, which decides its time-out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
+#[repr(u16)]
 pub enum FlowState {
     /// TCP, only SYNs seen from the client; SCTP, only INITs.
     Opening = 0,
     /// Everything else.
     Established = 1,
-    /// TCP, a FIN or RST seen from either side; SCTP, an ABORT or SHUTDOWN COMPLETE.
+    /// TCP, a FIN seen from both sides or a RST that may be true; SCTP, an ABORT or SHUTDOWN COMPLETE.
     Closing = 2,
-}
-
-// === impl Flow ===
-
-impl Flow {
-    /// Seconds without a packet after which the flow is over.
-    #[inline(always)]
-    pub const fn timeout_s(&self) -> u32 {
-        let idle = self.idle_timeout_s;
-        let limit = if self.state == FlowState::Opening as u32 {
-            crate::limits::OPENING_TIMEOUT_S
-        } else if self.state == FlowState::Closing as u32 {
-            crate::limits::CLOSING_TIMEOUT_S
-        } else {
-            idle
-        };
-        if limit < idle { limit } else { idle }
-    }
-
-    /// Whether the flow is over at `now_ns` of the same clock.
-    #[inline(always)]
-    pub const fn is_expired(&self, now_ns: u64) -> bool {
-        now_ns.saturating_sub(self.last_seen_ns) > self.timeout_s() as u64 * 1_000_000_000
-    }
 }
 
 /// What is done with a packet of a known flow, besides its addresses.
@@ -184,21 +163,6 @@ pub const fn next_epoch(epoch: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn time_outs_follow_the_state_but_never_exceed_the_service() {
-        let flow = |state: FlowState, idle_timeout_s| Flow {
-            state: state as u32,
-            idle_timeout_s,
-            ..Flow::default()
-        };
-        assert_eq!(flow(FlowState::Opening, 1800).timeout_s(), 60);
-        assert_eq!(flow(FlowState::Established, 1800).timeout_s(), 1800);
-        assert_eq!(flow(FlowState::Closing, 1800).timeout_s(), 30);
-        assert_eq!(flow(FlowState::Closing, 5).timeout_s(), 5);
-        assert!(!flow(FlowState::Established, 1).is_expired(1_000_000_000));
-        assert!(flow(FlowState::Established, 1).is_expired(1_000_000_001));
-    }
 
     #[test]
     fn epochs_skip_zero() {

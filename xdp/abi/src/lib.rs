@@ -18,6 +18,7 @@ pub mod filter;
 pub mod flow;
 pub mod handover;
 pub mod hash;
+pub mod life;
 pub mod limits;
 pub mod names;
 pub mod nat;
@@ -25,7 +26,7 @@ pub mod prefix;
 pub mod program;
 
 /// Changes whenever the meaning of any byte in a pinned map changes. A data plane of another version is not adopted.
-pub const ABI_VERSION: u32 = 5;
+pub const ABI_VERSION: u32 = 6;
 
 /// Fails to compile when a shared type grows, shrinks or gets implicit padding that changes its size.
 macro_rules! assert_size {

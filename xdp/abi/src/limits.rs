@@ -71,6 +71,21 @@ pub const DEFAULT_MAX_FLOWS: u32 = 1_048_576;
 /// Smallest flow table: the kernel's LRU moves entries in batches per CPU and behaves badly below this.
 pub const MIN_MAX_FLOWS: u32 = 4096;
 
+/// Room for unconfirmed flows, as a share of that for confirmed ones. At 100,000 new connections a second an eighth of
+/// the default lasts for more than a second, and a handshake takes a round trip.
+pub const UNCONFIRMED_SHARE: u32 = 8;
+
+/// A reset of the client's is believed this far beyond where the client was last seen in its sequence, and
+/// [`RESET_BEHIND`] before: what a client sends between two visits to the flow table, and one blind guess in 4,000.
+pub const RESET_AHEAD: u32 = 1 << 20;
+
+/// What may be lost between the balancer and a backend: a window without scaling.
+pub const RESET_BEHIND: u32 = 1 << 16;
+
+/// How far beyond a SYN-ACK a client's acknowledgment may be that proves that the client has seen it: data that the
+/// backend has sent at once. A blind guess is right once in 65,536.
+pub const HANDSHAKE_WINDOW: u32 = 1 << 16;
+
 /// Largest flow cache of one CPU, in IPv4 flows: 16 MiB. As much again holds half as many IPv6 flows.
 pub const MAX_CACHE_SLOTS: u32 = 262_144;
 
@@ -84,7 +99,7 @@ pub const MAX_EXTENSION_HEADERS: usize = 6;
 pub const REFRESH_MS: u32 = 1000;
 
 /// New flows one CPU may write to the flow table per second. Beyond it flows live in the CPU's cache only, so a SYN
-/// flood cannot push established flows out of the table: 100k/s at 246 ns cost a fortieth of a core.
+/// flood costs a fortieth of a core: 100k/s at 246 ns.
 pub const NEW_FLOWS_PER_SECOND_PER_CPU: u32 = 100_000;
 
 /// ICMP answers (port unreachable) one CPU may send per second, RFC 1812 section 4.3.2.8 and RFC 4443 section 2.4 (f).
@@ -98,7 +113,12 @@ pub const GATE_BURST_TICKS: u32 = 25;
 /// RFC 9260 section 16).
 pub const OPENING_TIMEOUT_S: u32 = 60;
 
-/// A flow that saw a FIN or RST, or an ABORT or SHUTDOWN COMPLETE of SCTP. A side that still sends keeps it alive.
+/// A flow of which nothing was heard from the backend, though more than an opening came from the client: what RFC 5382
+/// REQ-5 allows for a connection that is not established.
+pub const UNANSWERED_TIMEOUT_S: u32 = 240;
+
+/// A flow that both sides have closed or one has reset (of SCTP: an ABORT or SHUTDOWN COMPLETE). A side that still sends
+/// keeps it alive.
 pub const CLOSING_TIMEOUT_S: u32 = 30;
 
 const _: () = assert!(MAX_BACKENDS <= u16::MAX as u32 + 1);

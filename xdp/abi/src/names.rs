@@ -37,8 +37,11 @@ pub const AFFINITIES: &str = "AFFINITIES";
 pub const NATS: &str = "NATS";
 /// Attached links: interface index → `u64`, the link's MAC in its first six octets; 0 without one.
 pub const LINKS: &str = "LINKS";
-/// [`FlowKey`](crate::flow::FlowKey) → [`Flow`](crate::flow::Flow).
+/// Flows whose backend and client have both proven to be there: [`FlowKey`](crate::flow::FlowKey) →
+/// [`Flow`](crate::flow::Flow).
 pub const FLOWS: &str = "FLOWS";
+/// The others, which come from anybody and must not push those out: as [`FLOWS`].
+pub const UNCONFIRMED: &str = "UNCONFIRMED";
 /// `cpu × slots + slot` → [`CacheEntryV4`](crate::flow::CacheEntryV4).
 pub const CACHE_V4: &str = "CACHE_V4";
 /// `cpu × slots / 2 + slot` → [`CacheEntryV6`](crate::flow::CacheEntryV6).
@@ -60,9 +63,28 @@ pub const ASSOCIATIONS_PLACE: u32 = 1;
 pub const NEIGHBOURS_PLACE: u32 = 2;
 
 /// Every map, in no order.
-pub const MAPS: [&str; 20] = [
-    CONTROL, FILTER, VIPS, SERVICES, FRONTENDS, TABLES, BACKENDS, NEXT_HOPS, ENDPOINTS, PREFIXES,
-    AFFINITIES, NATS, LINKS, FLOWS, CACHE_V4, CACHE_V6, CPUS, TRAFFIC, RETIRED, SUCCESSORS,
+pub const MAPS: [&str; 21] = [
+    CONTROL,
+    FILTER,
+    VIPS,
+    SERVICES,
+    FRONTENDS,
+    TABLES,
+    BACKENDS,
+    NEXT_HOPS,
+    ENDPOINTS,
+    PREFIXES,
+    AFFINITIES,
+    NATS,
+    LINKS,
+    FLOWS,
+    UNCONFIRMED,
+    CACHE_V4,
+    CACHE_V6,
+    CPUS,
+    TRAFFIC,
+    RETIRED,
+    SUCCESSORS,
 ];
 
 /// A constant of the program: slots in one CPU's IPv4 cache, a power of two. The IPv6 cache has half as many.

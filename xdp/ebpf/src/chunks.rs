@@ -7,6 +7,7 @@ use crate::memory::load;
 use crate::packet::{FIN, Packet, RST, SCTP_LEN, SYN};
 
 pub const INIT: u8 = 1;
+const INIT_ACK: u8 = 2;
 pub const ABORT: u8 = 6;
 pub const SHUTDOWN_ACK: u8 = 8;
 pub const ERROR: u8 = 9;
@@ -21,9 +22,9 @@ pub const CHUNK_LEN: usize = 4;
 /// Control chunks come first and are short; this is far beyond what an association's end is found behind.
 const OFFSET_MASK: usize = 0x3fff;
 
-/// What a packet opens or closes: INIT is [`SYN`], ABORT is [`RST`], SHUTDOWN COMPLETE is [`FIN`].
+/// What a packet opens or closes: INIT and its answer are [`SYN`], ABORT is [`RST`], SHUTDOWN COMPLETE is [`FIN`].
 ///
-/// INIT and SHUTDOWN COMPLETE are alone in their packets. ABORT may stand behind other control chunks, and never behind
+/// INIT, INIT ACK and SHUTDOWN COMPLETE are alone in their packets. ABORT may stand behind other control chunks, and never behind
 /// data (section 3.3.7). What makes no sense ends the search: whose association it is knows what to do about it.
 #[inline(always)]
 pub fn flags(cpu: &Cpu, packet: &Packet) -> u8 {
@@ -36,7 +37,7 @@ pub fn flags(cpu: &Cpu, packet: &Packet) -> u8 {
         // SAFETY: compared above.
         let (kind, len_be): (u8, u16) = unsafe { (load(chunk), load(chunk + 2)) };
         match kind {
-            INIT => return SYN,
+            INIT | INIT_ACK => return SYN,
             ABORT => return RST,
             SHUTDOWN_COMPLETE => return FIN,
             DATA | I_DATA => return 0,

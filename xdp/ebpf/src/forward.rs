@@ -13,13 +13,14 @@ use crate::affinity::{client_hash, recall, remember};
 use crate::cache::{CacheKey, Rewrite, traffic_index};
 use crate::cpu::{Cpu, Runs};
 use crate::echo::echo;
+use crate::flows::{Sender, find, forget, signs, touch};
 use crate::header::swap_macs;
 use crate::lists::contains;
-use crate::maps::{BACKENDS, FLOWS, NEXT_HOPS, SERVICES, TABLES, TRAFFIC, VIPS};
+use crate::maps::{BACKENDS, FLOWS, NEXT_HOPS, SERVICES, TABLES, TRAFFIC, UNCONFIRMED, VIPS};
 use crate::memory::load;
 use crate::nat;
 use crate::nat64;
-use crate::packet::{FIN, Kind, Packet, RST, SYN, UDP};
+use crate::packet::{Kind, Packet, SYN};
 use crate::reject::reject;
 use crate::rewrite::send;
 
@@ -48,42 +49,47 @@ pub fn to_vip(cpu: &Cpu, packet: &Packet, key: &CacheKey) -> Option<u32> {
     };
     // SAFETY: a plain helper call.
     let now_ns = unsafe { bpf_ktime_get_coarse_ns() };
-    let standing = standing(cpu, packet, &flow_key, now_ns);
-    let let_in_by = standing.as_ref().map_or(NO_LIST, |(_, flow)| flow.source_list);
+    let kept = find(&flow_key);
+    let let_in_by = kept.as_ref().map_or(NO_LIST, |kept| kept.flow.source_list);
     if service.source_list != NO_LIST
         && service.source_list != let_in_by
         && !contains(service.source_list, &flow_key.client)
     {
         // Also ends a flow that was let in by a wider list.
-        if standing.is_some() {
-            let _: Result<(), i32> = FLOWS.remove(&flow_key);
+        if let Some(kept) = kept {
+            forget(if kept.is_confirmed { &FLOWS } else { &UNCONFIRMED }, &flow_key);
         }
         return Some(cpu.drop(DropReason::SourceRange));
     }
-    let Some(((id, backend), flow)) = standing else {
-        return Some(new_flow(cpu, packet, key, &flow_key, service, now_ns));
-    };
-    flow.source_list = service.source_list;
-    touch(packet, flow, now_ns);
-    let is_kept = flow.state != FlowState::Closing as u32;
-    let way = Way { id, backend, nat_port_be: flow.nat_port_be, is_kept };
-    Some(to_backend(cpu, packet, key, &way))
+    if let Some(kept) = kept {
+        if let Some((id, backend)) = standing(cpu, packet, &flow_key, kept.flow, now_ns) {
+            kept.flow.source_list = service.source_list;
+            let nat_port_be = kept.flow.nat_port_be;
+            let is_kept = touch(cpu, packet, &flow_key, kept, Sender::Client, now_ns);
+            let way = Way { id, backend, nat_port_be, is_kept };
+            return Some(to_backend(cpu, packet, key, &way));
+        }
+        // What begins in its place has to be confirmed again.
+        if kept.is_confirmed {
+            forget(&FLOWS, &flow_key);
+        }
+    }
+    Some(new_flow(cpu, packet, key, &flow_key, service, now_ns))
 }
 
-/// The flow, if it is there, with its backend and its port.
+/// The flow's backend, if flow, backend and port still stand.
 #[inline(always)]
 fn standing(
     cpu: &Cpu,
     packet: &Packet,
     flow_key: &FlowKey,
+    flow: &Flow,
     now_ns: u64,
-) -> Option<((u32, &'static Backend), &'static mut Flow)> {
-    // SAFETY: the element stays allocated for the run; torn updates by another CPU cost at worst a new choice.
-    let flow = unsafe { &mut *FLOWS.get_ptr_mut(flow_key)? };
+) -> Option<(u32, &'static Backend)> {
     let (id, backend) = chosen(packet, flow, now_ns)?;
     let port_be = flow.nat_port_be;
     let stands = port_be == 0 || nat::renew(cpu, flow_key, backend, port_be);
-    if stands { Some(((id, backend), flow)) } else { None }
+    if stands { Some((id, backend)) } else { None }
 }
 
 /// Where a packet goes, and as whose.
@@ -92,6 +98,7 @@ struct Way<'a> {
     backend: &'a Backend,
     /// The source port under full NAT and NAT64; 0 keeps the client's address and port.
     nat_port_be: u16,
+    /// Whether packets that follow may pass from the cache.
     is_kept: bool,
 }
 
@@ -99,23 +106,13 @@ struct Way<'a> {
 /// on old ports, and may be sent elsewhere.
 #[inline(always)]
 fn chosen(packet: &Packet, flow: &Flow, now_ns: u64) -> Option<(u32, &'static Backend)> {
-    let is_reopened = packet.flags & SYN != 0 && flow.state == FlowState::Closing as u32;
+    let is_reopened = packet.flags & SYN != 0 && flow.state == FlowState::Closing as u16;
     if is_reopened || flow.is_expired(now_ns) {
         return None;
     }
     let backend = BACKENDS.get(flow.backend)?;
     let stands = backend.used != 0 && backend.generation == flow.backend_generation;
     if stands { Some((flow.backend, backend)) } else { None }
-}
-
-#[inline(always)]
-fn touch(packet: &Packet, flow: &mut Flow, now_ns: u64) {
-    flow.last_seen_ns = now_ns;
-    if packet.flags & (FIN | RST) != 0 {
-        flow.state = FlowState::Closing as u32;
-    } else if flow.state == FlowState::Opening as u32 && packet.flags & SYN == 0 {
-        flow.state = FlowState::Established as u32;
-    }
 }
 
 /// Chooses a backend and remembers it, unless the gate is shut.
@@ -151,21 +148,19 @@ fn new_flow(
             None => return cpu.drop(DropReason::NatPorts),
         }
     }
-    let is_opening = packet.protocol != UDP && packet.flags & (SYN | FIN | RST) == SYN;
-    let state = if is_opening { FlowState::Opening } else { FlowState::Established };
-    let flow = Flow {
+    let mut flow = Flow {
         last_seen_ns: now_ns,
         created_ns: now_ns,
         backend: id,
         backend_generation: backend.generation,
         idle_timeout_s: service.idle_timeout_s,
-        state: state as u32,
         last_hop: last_hop(cpu, packet),
         nat_port_be,
         source_list: service.source_list,
-        reserved: 0,
+        ..Flow::default()
     };
-    let is_held = is_let_in && FLOWS.insert(flow_key, &flow, 0).is_ok();
+    flow.begin(&signs(packet));
+    let is_held = is_let_in && UNCONFIRMED.insert(flow_key, &flow, 0).is_ok();
     if !is_held {
         if is_let_in {
             cpu.state().failed_flows += 1;
@@ -184,7 +179,8 @@ fn new_flow(
         // SAFETY: this CPU's own element.
         unsafe { (*traffic).new_flows += 1 };
     }
-    to_backend(cpu, packet, key, &Way { id, backend, nat_port_be, is_kept: true })
+    // What follows may confirm the flow. One that is not in the table has the cache alone.
+    to_backend(cpu, packet, key, &Way { id, backend, nat_port_be, is_kept: !is_held })
 }
 
 /// The client's last backend under affinity, else the one of the Maglev table.

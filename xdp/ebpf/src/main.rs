@@ -24,6 +24,7 @@ mod chunks;
 mod cpu;
 mod datagram_sum;
 mod echo;
+mod flows;
 mod forward;
 mod header;
 mod lists;

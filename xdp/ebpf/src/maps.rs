@@ -1,6 +1,6 @@
 //! The maps, by the names that `sluice_xdp_abi::names` gives user space.
 //!
-//! Sizes that depend on the machine or on the configuration (`FLOWS`, `CACHE_*`, `CPUS`, `TRAFFIC`) are set by the loader.
+//! Sizes that depend on the machine or on the configuration (`FLOWS`, `UNCONFIRMED`, `CACHE_*`, `CPUS`, `TRAFFIC`) are set by the loader.
 
 use aya_ebpf::Global;
 use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, LruHashMap, ProgramArray};
@@ -9,16 +9,18 @@ use sluice_xdp_abi::address::Address;
 use sluice_xdp_abi::affinity::{Affinity, AffinityKey};
 use sluice_xdp_abi::counter::{CpuState, Traffic};
 use sluice_xdp_abi::filter::Filter;
-use sluice_xdp_abi::flow::{CacheEntryV4, CacheEntryV6, Flow, FlowKey, NextHop};
+use sluice_xdp_abi::flow::{CacheEntryV4, CacheEntryV6, FlowKey, NextHop};
 use sluice_xdp_abi::limits::{
-    DEFAULT_MAX_FLOWS, MAX_AFFINITIES, MAX_BACKENDS, MAX_LINKS, MAX_NAT_FLOWS, MAX_PREFIXES,
-    MAX_SERVICES, MAX_TABLES, MAX_VIPS, MIN_CACHE_SLOTS,
+    MAX_AFFINITIES, MAX_BACKENDS, MAX_LINKS, MAX_NAT_FLOWS, MAX_PREFIXES, MAX_SERVICES, MAX_TABLES,
+    MAX_VIPS, MIN_CACHE_SLOTS,
 };
 use sluice_xdp_abi::nat::NatKey;
 use sluice_xdp_abi::prefix::PrefixKey;
 use sluice_xdp_abi::program::{
     Backend, Control, Endpoint, EndpointKey, MaglevTable, Service, ServiceKey,
 };
+
+use crate::flows::Table;
 
 /// Hash maps small in practice are not preallocated: they take what they hold.
 const NO_PREALLOC: usize = aya_ebpf::bindings::BPF_F_NO_PREALLOC as usize;
@@ -61,7 +63,9 @@ pub static NATS: HashMap<NatKey, FlowKey, { MAX_NAT_FLOWS as usize }, NO_PREALLO
 #[btf_map]
 pub static LINKS: HashMap<u32, u64, { MAX_LINKS as usize }, NO_PREALLOC> = HashMap::new();
 #[btf_map]
-pub static FLOWS: LruHashMap<FlowKey, Flow, { DEFAULT_MAX_FLOWS as usize }> = LruHashMap::new();
+pub static FLOWS: Table = LruHashMap::new();
+#[btf_map]
+pub static UNCONFIRMED: Table = LruHashMap::new();
 #[btf_map]
 pub static CACHE_V4: Array<CacheEntryV4, { MIN_CACHE_SLOTS as usize }, ALIGNED> = Array::new();
 #[btf_map]

@@ -7,28 +7,20 @@ use sluice_xdp_abi::drop_reason::DropReason;
 use sluice_xdp_abi::flow::{Direction, Flow, FlowKey, FlowState, NextHop};
 use sluice_xdp_abi::hash::unpair;
 use sluice_xdp_abi::limits::MAX_SERVICES_PER_ENDPOINT;
-use sluice_xdp_abi::program::{EndpointKey, ServiceKey};
+use sluice_xdp_abi::program::EndpointKey;
 
 use crate::cache::{CacheKey, Rewrite};
 use crate::cpu::{Cpu, Runs};
+use crate::flows::{Kept, Sender, find, touch};
 use crate::header::swap_macs;
-use crate::maps::{BACKENDS, ENDPOINTS, FLOWS, FRONTENDS, LINKS};
+use crate::maps::{BACKENDS, ENDPOINTS, FRONTENDS, LINKS};
 use crate::nat;
 use crate::nat64;
-use crate::packet::{FIN, Packet, RST};
+use crate::packet::{Packet, SYN, TCP};
 use crate::rewrite::send;
 
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
-
-/// A flow found from the backend's side.
-pub struct Found {
-    pub flow: &'static mut Flow,
-    pub client: Address,
-    pub vip: Address,
-    pub client_port_be: u16,
-    pub vip_port_be: u16,
-}
 
 /// Decides over a packet whose source may be a backend; `None` when it belongs to no flow of ours.
 #[inline(always)]
@@ -38,39 +30,37 @@ pub fn from_backend(cpu: &Cpu, packet: &Packet, key: &CacheKey, is_to_vip: bool)
     if is_to_nat64 && let Some(owner) = owner {
         return Some(nat64::to_client(cpu, owner));
     }
-    let found = match owner.and_then(|owner| translated(packet, owner)) {
-        Some(found) => found,
-        None => match plain(packet) {
-            Some(found) => found,
+    let flow_key = match owner {
+        Some(owner) if translated(packet, owner).is_some() => *owner,
+        _ => match plain(cpu, packet) {
+            Some(flow_key) => flow_key,
             None if cpu.runs == Runs::Associations => of_association(packet)?,
             None => return None,
         },
     };
-    Some(to_client(cpu, packet, key, found))
+    // Searched once more: the verifier would follow each way to find it through all the code behind.
+    let kept = find(&flow_key)?;
+    Some(to_client(cpu, packet, key, &flow_key, kept))
 }
 
 /// The flow of a reply for a source port that a flow was given.
 #[inline(always)]
-pub fn translated(packet: &Packet, owner: &FlowKey) -> Option<Found> {
-    let flow_key = *owner;
-    // SAFETY: as in `forward`.
-    let flow = unsafe { &mut *FLOWS.get_ptr_mut(&flow_key)? };
+pub fn translated(packet: &Packet, owner: &FlowKey) -> Option<Kept> {
+    let kept = find(owner)?;
     // A flow that was chosen again has another port or backend; this is a late packet of the old one.
-    let is_its = flow.nat_port_be == packet.destination_port_be()
-        && is_from(flow, &unpair(&packet.source), packet.source_port_be());
-    if !is_its {
-        return None;
-    }
-    let FlowKey { client, vip, client_port_be, vip_port_be, .. } = flow_key;
-    Some(Found { flow, client, vip, client_port_be, vip_port_be })
+    let is_its = kept.flow.nat_port_be == packet.destination_port_be()
+        && is_from(kept.flow, &unpair(&packet.source), packet.source_port_be());
+    if is_its { Some(kept) } else { None }
 }
 
 /// The flow of a reply to the client itself.
 ///
-/// A client may use one port towards two VIPs that share the endpoint. The backend sees one connection then, so the
-/// reply belongs to the flow that began last; the other is over, or is what the backend no longer knows.
+/// A client may use one port towards two VIPs that share the endpoint. The backend sees one connection then. What it
+/// says belongs to the flow that began last; the other is over, or is what the backend no longer knows. But as long as a
+/// connection is alive, a SYN that anybody sent towards another VIP takes nothing of it away, except for the answer to a
+/// SYN: then the backend knows the old connection no longer.
 #[inline(always)]
-fn plain(packet: &Packet) -> Option<Found> {
+fn plain(cpu: &Cpu, packet: &Packet) -> Option<FlowKey> {
     let source = unpair(&packet.source);
     let endpoint_key = EndpointKey {
         address: source,
@@ -79,54 +69,67 @@ fn plain(packet: &Packet) -> Option<Found> {
     };
     // SAFETY: user space replaces elements and never changes them in place.
     let endpoint = unsafe { ENDPOINTS.get(&endpoint_key) }?;
-    let mut flow_key = FlowKey {
+    let mut key = FlowKey {
         client: unpair(&packet.destination),
         vip: Address::default(),
         client_port_be: packet.destination_port_be(),
         vip_port_be: 0,
         protocol: u32::from(packet.protocol),
     };
-    let mut latest: Option<(&'static mut Flow, &'static ServiceKey)> = None;
+    let prefers_alive = packet.protocol == TCP && packet.flags & SYN == 0;
+    // What is remembered from round to round is a number that the verifier knows nothing of, so one round is like another.
+    let mut best = cpu.forget(u64::MAX);
+    let mut best_rank = cpu.forget(0);
     for index in 0..MAX_SERVICES_PER_ENDPOINT {
         if index as u32 >= endpoint.count {
             break;
         }
         let service = *endpoint.services.get(index)?;
         let frontend = FRONTENDS.get(u32::from(service))?;
-        flow_key.vip = frontend.vip;
-        flow_key.vip_port_be = frontend.port_be;
-        if let Some(flow) = FLOWS.get_ptr_mut(&flow_key) {
-            // SAFETY: as in `forward`.
-            let flow = unsafe { &mut *flow };
-            let is_later =
-                latest.as_ref().is_none_or(|(other, _)| flow.created_ns > other.created_ns);
-            let is_plain = flow.nat_port_be == 0;
-            if is_later && is_plain && is_from(flow, &source, packet.source_port_be()) {
-                latest = Some((flow, frontend));
-            }
+        key.vip = frontend.vip;
+        key.vip_port_be = frontend.port_be;
+        let rank = match find(&key) {
+            Some(kept) => rank(&kept, &source, packet.source_port_be(), prefers_alive),
+            None => 0,
+        };
+        let rank = cpu.forget(rank);
+        if rank > best_rank {
+            best_rank = rank;
+            best = cpu.forget(index as u64);
         }
     }
-    let (flow, frontend) = latest?;
-    Some(Found {
-        flow,
-        client: flow_key.client,
-        vip: frontend.vip,
-        client_port_be: flow_key.client_port_be,
-        vip_port_be: frontend.port_be,
-    })
+    let service = *endpoint.services.get(best as usize)?;
+    let frontend = FRONTENDS.get(u32::from(service))?;
+    key.vip = frontend.vip;
+    key.vip_port_be = frontend.port_be;
+    Some(key)
 }
 
-/// The flow of another path of the same association, whose VIP the client knows; to the address of the packet.
+/// Above any reading of the clock.
+const ALIVE: u64 = 1 << 63;
+
+/// How likely a packet of this endpoint is the flow's; 0 when it is not.
 #[inline(always)]
-fn of_association(packet: &Packet) -> Option<Found> {
-    let owner = *nat::association(packet)?;
-    // SAFETY: as in `forward`.
-    let flow = unsafe { &mut *FLOWS.get_ptr_mut(&owner)? };
-    if !is_from(flow, &unpair(&packet.source), packet.source_port_be()) {
-        return None;
+fn rank(kept: &Kept, source: &Address, source_port_be: u16, prefers_alive: bool) -> u64 {
+    let Kept { flow, is_confirmed } = kept;
+    if flow.nat_port_be != 0 || !is_from(flow, source, source_port_be) {
+        return 0;
     }
-    let FlowKey { vip, client_port_be, vip_port_be, .. } = owner;
-    Some(Found { flow, client: unpair(&packet.destination), vip, client_port_be, vip_port_be })
+    let is_alive = *is_confirmed && flow.state != FlowState::Closing as u16;
+    // Not 0 in the first tick of a machine.
+    (flow.created_ns | 1) | if prefers_alive && is_alive { ALIVE } else { 0 }
+}
+
+/// The flow of another path of the same association, whose VIP the client knows.
+#[inline(always)]
+fn of_association(packet: &Packet) -> Option<FlowKey> {
+    let owner = nat::association(packet)?;
+    let kept = find(owner)?;
+    if is_from(kept.flow, &unpair(&packet.source), packet.source_port_be()) {
+        Some(*owner)
+    } else {
+        None
+    }
 }
 
 /// Whether the flow was given to the endpoint this packet comes from.
@@ -145,33 +148,30 @@ fn is_from(flow: &Flow, source: &Address, source_port_be: u16) -> bool {
 }
 
 #[inline(always)]
-fn to_client(cpu: &Cpu, packet: &Packet, key: &CacheKey, found: Found) -> u32 {
-    let Found { flow, client, vip, client_port_be, vip_port_be } = found;
-    touch(packet, flow);
+fn to_client(cpu: &Cpu, packet: &Packet, key: &CacheKey, flow_key: &FlowKey, kept: Kept) -> u32 {
+    let FlowKey { vip, vip_port_be, client_port_be, .. } = *flow_key;
+    // Elsewhere the packet's: another path of an association leads to another address of its client.
+    let is_translated = kept.flow.nat_port_be != 0;
+    let client = if is_translated { flow_key.client } else { unpair(&packet.destination) };
+    let backend = kept.flow.backend;
     let next_hop =
-        route(cpu, packet.protocol, packet.is_v4, &vip, &client).unwrap_or(flow.last_hop);
+        route(cpu, packet.protocol, packet.is_v4, &vip, &client).unwrap_or(kept.flow.last_hop);
+    // SAFETY: a plain helper call.
+    let now_ns = unsafe { bpf_ktime_get_coarse_ns() };
+    let is_kept = touch(cpu, packet, flow_key, kept, Sender::Backend, now_ns);
     let rewrite = Rewrite {
         direction: Direction::ToClient,
         source: vip,
         destination: client,
         source_port_be: vip_port_be,
         destination_port_be: client_port_be,
-        backend: flow.backend,
+        backend,
         next_hop,
-        is_kept: flow.state != FlowState::Closing as u32,
+        is_kept,
     };
     match key.fill(cpu, &rewrite) {
         Some(entry) => send(cpu, packet, &entry),
         None => cpu.drop(DropReason::Malformed),
-    }
-}
-
-#[inline(always)]
-pub fn touch(packet: &Packet, flow: &mut Flow) {
-    // SAFETY: a plain helper call.
-    flow.last_seen_ns = unsafe { bpf_ktime_get_coarse_ns() };
-    if packet.flags & (FIN | RST) != 0 {
-        flow.state = FlowState::Closing as u32;
     }
 }
 

@@ -3,7 +3,7 @@
 //! Different from that RFC: IPv4 packets are never to be fragmented, since the links between us and the backends carry
 //! what IPv6 demands of any link. Options and extension headers are left out, as it says.
 
-use aya_ebpf::helpers::{bpf_check_mtu, bpf_xdp_adjust_head};
+use aya_ebpf::helpers::{bpf_check_mtu, bpf_ktime_get_coarse_ns, bpf_xdp_adjust_head};
 use sluice_xdp_abi::address::Address;
 use sluice_xdp_abi::drop_reason::DropReason;
 use sluice_xdp_abi::flow::NextHop;
@@ -13,13 +13,14 @@ use crate::cache::traffic_index;
 use crate::chunks;
 use crate::cpu::Cpu;
 use crate::datagram_sum;
+use crate::flows::{Sender, touch};
 use crate::header::{DONT_FRAGMENT, Fields, write_ipv4, write_ipv6};
 use crate::maps::{BACKENDS, NEXT_HOPS};
 use crate::memory::{load, store};
 use crate::packet::{
     ETH_LEN, IPV4_LEN, IPV6_LEN, Kind, Packet, SYN, TCP, TCP_LEN, UDP, UDP_LEN, parse,
 };
-use crate::reply::{route, touch, translated};
+use crate::reply::{route, translated};
 use crate::rewrite::{count, deltas, out, transport};
 use crate::segment_size;
 use crate::unreachable::fragmentation_needed;
@@ -105,10 +106,10 @@ fn to_backend(cpu: &Cpu, packet: &Packet) -> Result<u32, u32> {
 #[inline(always)]
 fn to_client(cpu: &Cpu, packet: &Packet) -> Result<u32, u32> {
     // Found no more, it is the kernel's like any other packet for its address: a late one of a flow that is over.
-    let Some(found) = translated(packet, &cpu.state().handover.flow) else {
+    let key = cpu.state().handover.flow;
+    let Some(kept) = translated(packet, &key) else {
         return Err(cpu.pass(packet.len()));
     };
-    touch(packet, found.flow);
     let l3 = packet.data + ETH_LEN;
     if l3 + IPV4_LEN > packet.end {
         return Err(cpu.drop(DropReason::Malformed));
@@ -119,20 +120,22 @@ fn to_client(cpu: &Cpu, packet: &Packet) -> Result<u32, u32> {
         return Err(cpu.drop(DropReason::TtlExpired));
     }
     let NextHop { link_index, macs } =
-        route(cpu, packet.protocol, false, &found.vip, &found.client)
-            .unwrap_or(found.flow.last_hop);
+        route(cpu, packet.protocol, false, &key.vip, &key.client).unwrap_or(kept.flow.last_hop);
+    let index = traffic_index(cpu, kept.flow.backend);
+    // SAFETY: a plain helper call.
+    let now_ns = unsafe { bpf_ktime_get_coarse_ns() };
+    touch(cpu, packet, &key, kept, Sender::Backend, now_ns);
     if let Some(mtu) = exceeded_mtu(cpu, link_index, (IPV6_LEN + packet.l4_len) as u32) {
         return Err(too_big(cpu, packet, flags, mtu));
     }
     if is_without_sum(packet) && !datagram_sum::make(cpu, packet) {
         return Err(cpu.drop(DropReason::Untranslatable));
     }
-    let index = traffic_index(cpu, found.flow.backend);
     let change = Change {
-        source: found.vip,
-        destination: found.client,
-        source_port_be: found.vip_port_be,
-        destination_port_be: found.client_port_be,
+        source: key.vip,
+        destination: key.client,
+        source_port_be: key.vip_port_be,
+        destination_port_be: key.client_port_be,
     };
     let (protocol, payload_len) = (packet.protocol, packet.l4_len as u16);
     let (data, end) = move_head(cpu, packet, &change, IPV6_LEN)?;

@@ -218,21 +218,30 @@ impl Bed {
             Map::LruHashMap(map).try_into().unwrap();
         let entries: Vec<_> = affinities.iter().map(Result::unwrap).collect();
         for (key, [last_new_flow_ns, backend]) in entries {
-            let aged = [last_new_flow_ns - by.as_nanos() as u64, backend];
+            // Wraps on a machine that was started since.
+            let aged = [last_new_flow_ns.wrapping_sub(by.as_nanos() as u64), backend];
             affinities.insert(key, aged, 0).unwrap();
         }
     }
 
     /// Makes every flow idle for this much longer, and has the caches ask for it.
     pub fn age_flows(&mut self, by: Duration) {
-        let map = MapData::from_pin(self.pin_dir().join(names::FLOWS)).unwrap();
-        let mut flows: HashMap<_, [u32; 10], [u64; 7]> = Map::LruHashMap(map).try_into().unwrap();
-        let entries: Vec<_> = flows.iter().map(Result::unwrap).collect();
-        for (key, mut flow) in entries {
-            flow[0] -= by.as_nanos() as u64;
-            flows.insert(key, flow, 0).unwrap();
+        for table in [names::FLOWS, names::UNCONFIRMED] {
+            let mut flows = self.flows(table);
+            let entries: Vec<_> = flows.iter().map(Result::unwrap).collect();
+            for (key, mut flow) in entries {
+                // Wraps on a machine that was started since.
+                flow[0] = flow[0].wrapping_sub(by.as_nanos() as u64);
+                flows.insert(key, flow, 0).unwrap();
+            }
         }
         self.plane.flush_cache().unwrap();
+    }
+
+    /// A pinned table of flows.
+    pub fn flows(&self, table: &str) -> HashMap<MapData, [u32; 10], [u64; 7]> {
+        let map = MapData::from_pin(self.pin_dir().join(table)).unwrap();
+        Map::LruHashMap(map).try_into().unwrap()
     }
 
     /// The pinned source ports of full NAT and NAT64.

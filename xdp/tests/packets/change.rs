@@ -198,6 +198,7 @@ fn a_new_connection_on_a_closed_one_avoids_a_drained_backend() {
     let mut bed = serving(&[(A, 1)]);
     assert_eq!(bed.backend_of(&segment(1, SYN)), socket(A));
     assert_eq!(bed.backend_of(&segment(1, FIN | ACK)), socket(A));
+    bed.send(&Packet::tcp(end(A), end(&client(1)), FIN | ACK));
     bed.serve(tcp(VIP4, 80), &program(&[(A, 0), (B, 1)]));
     assert_eq!(bed.backend_of(&segment(1, ACK)), socket(A), "the rest of the old one");
     assert_eq!(bed.backend_of(&segment(1, SYN)), socket(B));

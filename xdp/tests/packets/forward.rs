@@ -279,6 +279,9 @@ fn a_port_used_again_towards_another_vip_of_the_same_backend() {
         // The coarse clock must see the second flow begin later; it ticks every few milliseconds.
         std::thread::sleep(std::time::Duration::from_millis(20));
         bed.send(&there(new, SYN));
-        check(&bed, &[row("SYN-ACK", new, SYN | ACK), row("data", new, ACK)]);
+        check(&bed, &[row("SYN-ACK", new, SYN | ACK)]);
+        // The client's answer to it, without which no backend goes on.
+        bed.send(&there(new, ACK).with(|p| p.tcp_mut().acknowledgment = 0x0102_0305));
+        check(&bed, &[row("data", new, ACK)]);
     }
 }

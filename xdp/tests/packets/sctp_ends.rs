@@ -106,11 +106,14 @@ fn flows_last_as_long_as_what_was_seen_of_them() {
     let (client, vip, backend) = (end(CLIENT4), end(VIP4_SCTP), end(BACKEND4));
     type Sent = (End, End, u8);
     let (init, data) = ((client, vip, SYN), (client, vip, ACK));
-    let ends: [(&str, &[Sent], u64); 7] = [
+    let answer = (backend, client, ACK);
+    let ends: [(&str, &[Sent], u64); 9] = [
         ("INIT", &[init], 60),
         ("INIT again", &[init, init], 60),
         ("INIT ACK", &[init, (backend, client, SYN | ACK)], 60),
-        ("established", &[init, data], 7200),
+        ("not answered", &[init, data], 240),
+        ("established", &[init, data, answer], 7200),
+        ("a forged ABORT", &[init, data, answer, (client, vip, RST), answer], 7200),
         ("aborted by the client", &[init, data, (client, vip, RST)], 30),
         ("aborted by the backend", &[init, data, (backend, client, RST)], 30),
         ("shut down", &[init, data, (client, vip, FIN)], 30),
