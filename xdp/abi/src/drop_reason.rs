@@ -49,6 +49,9 @@ drop_reasons! {
     Untranslatable = 12, "untranslatable";
     /// A reply under NAT64 that its longer header makes too big for the link. Answered, when it forbids fragmentation.
     TooBig = 13, "too_big";
+    /// A new connection whose client has, from the same port, a live one with the same backend through another VIP: the
+    /// backend cannot tell them apart, and has gone on with the other one. Answered with RST.
+    PortInUse = 14, "port_in_use";
 }
 
 #[cfg(test)]

@@ -40,6 +40,8 @@ pub const CLIENT_FIN: u16 = 2;
 pub const BACKEND_FIN: u16 = 4;
 /// Closing for nothing but what the client has sent.
 pub const CLIENT_RESET: u16 = 8;
+/// The backend has gone on with another connection of the same client's port, through another VIP.
+pub const CONTESTED: u16 = 16;
 
 const BOTH_FINS: u16 = CLIENT_FIN | BACKEND_FIN;
 
@@ -140,6 +142,7 @@ impl Flow {
             return false;
         }
         self.seen |= ANSWERED;
+        self.seen &= !CONTESTED;
         if matches!(signs.transport, Transport::Udp) {
             return false;
         }
@@ -163,6 +166,21 @@ impl Flow {
             self.sequence = signs.acknowledgment;
         }
         true
+    }
+
+    /// Takes in a packet of the backend's that may be another flow's with the same client's port. Where it is this one's,
+    /// [`sent_by_backend`](Self::sent_by_backend) follows.
+    #[inline(always)]
+    pub fn may_be_passed_over(&mut self, flags: u8) {
+        if self.state == FlowState::Opening as u16 && flags & (SYN | RST) == 0 {
+            self.seen |= CONTESTED;
+        }
+    }
+
+    /// Whether this packet of the client's asks again for a connection that the backend takes for another one.
+    #[inline(always)]
+    pub const fn is_in_vain(&self, flags: u8) -> bool {
+        self.state == FlowState::Opening as u16 && flags & SYN != 0 && self.seen & CONTESTED != 0
     }
 
     /// A segment that resets nothing: the connection is over when both sides have closed it, and was not reset.

@@ -193,6 +193,22 @@ fn time_outs_never_exceed_the_service() {
     assert!(flow(FlowState::Established, 1).is_expired(1_000_000_001));
 }
 
+/// Two VIPs, one backend, one port of the client's: the backend takes the second SYN for the first connection's.
+#[test]
+fn a_connection_that_the_backend_takes_for_another_is_in_vain() {
+    let mut flow = begun(&tcp(SYN, CLIENT, 0));
+    assert!(!flow.is_in_vain(SYN));
+    flow.may_be_passed_over(RST);
+    assert!(!flow.is_in_vain(SYN));
+    flow.may_be_passed_over(ACK);
+    assert!(flow.is_in_vain(SYN) && !flow.is_in_vain(ACK));
+    flow.sent_by_backend(&tcp(SYN | ACK, BACKEND, CLIENT.wrapping_add(1)));
+    assert!(!flow.is_in_vain(SYN), "the backend has changed its mind");
+    let mut flow = established();
+    flow.may_be_passed_over(ACK);
+    assert!(!flow.is_in_vain(SYN));
+}
+
 #[test]
 fn ages_are_right_wherever_the_clock_is() {
     assert_eq!(age_ns(5, 9), 4);

@@ -20,7 +20,7 @@ use crate::maps::{BACKENDS, FLOWS, NEXT_HOPS, SERVICES, TABLES, TRAFFIC, UNCONFI
 use crate::memory::load;
 use crate::nat;
 use crate::nat64;
-use crate::packet::{Kind, Packet, SYN};
+use crate::packet::{Kind, Packet, SYN, TCP};
 use crate::reject::reject;
 use crate::rewrite::send;
 
@@ -62,6 +62,10 @@ pub fn to_vip(cpu: &Cpu, packet: &Packet, key: &CacheKey) -> Option<u32> {
         return Some(cpu.drop(DropReason::SourceRange));
     }
     if let Some(kept) = kept {
+        if packet.protocol == TCP && kept.flow.is_in_vain(packet.flags) {
+            forget(&UNCONFIRMED, &flow_key);
+            return Some(reject(cpu, packet, DropReason::PortInUse));
+        }
         if let Some((id, backend)) = standing(cpu, packet, &flow_key, kept.flow, now_ns) {
             kept.flow.source_list = service.source_list;
             let nat_port_be = kept.flow.nat_port_be;

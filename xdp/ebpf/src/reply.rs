@@ -89,7 +89,12 @@ fn plain(cpu: &Cpu, packet: &Packet) -> Option<FlowKey> {
         key.vip = frontend.vip;
         key.vip_port_be = frontend.port_be;
         let rank = match find(&key) {
-            Some(kept) => rank(&kept, &source, packet.source_port_be(), prefers_alive),
+            Some(kept) => {
+                if prefers_alive {
+                    kept.flow.may_be_passed_over(packet.flags);
+                }
+                rank(&kept, &source, packet.source_port_be(), prefers_alive)
+            }
             None => 0,
         };
         let rank = cpu.forget(rank);

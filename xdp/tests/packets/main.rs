@@ -27,6 +27,7 @@ mod meddling;
 mod nat64;
 mod nat64_sizes;
 mod neighbours;
+mod ports;
 mod random;
 mod refuse;
 mod return_path;

@@ -21,7 +21,7 @@ pub fn answer(packet: &Packet, body: Body) -> Packet {
 }
 
 /// RFC 9293 section 3.10.7.1.
-fn reset(packet: &Packet, flags: u8, sequence: u32, acknowledgment: u32) -> Packet {
+pub fn reset(packet: &Packet, flags: u8, sequence: u32, acknowledgment: u32) -> Packet {
     let Body::Tcp(tcp) = &packet.body else { panic!("not TCP: {packet:?}") };
     let mut answer_tcp = tcp.clone();
     (answer_tcp.source, answer_tcp.destination) = (tcp.destination, tcp.source);
