@@ -22,8 +22,8 @@ const MAX_NAME: usize = 160;
 /// Weights beyond a byte add no precision that a Maglev table of a few thousand entries could show.
 pub(crate) const WEIGHT: RangeInclusive<u16> = 0..=255;
 
-/// Connection tracking of other boxes keeps TCP flows for minutes to days; half an hour outlasts keep-alives.
-const TCP_IDLE: Duration = Duration::from_secs(30 * 60);
+/// RFC 5382 REQ-5: at least two hours and four minutes, which outlasts the keep-alives of hosts (two hours).
+const TCP_IDLE: Duration = Duration::from_secs(124 * 60);
 
 /// UDP has no end; RFC 4787 §4.3 wants two minutes of a NAT for people, a balancer for servers needs less.
 const UDP_IDLE: Duration = Duration::from_secs(60);
