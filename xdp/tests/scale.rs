@@ -1,5 +1,5 @@
 //! How long 2,000 frontends of 10 backends take: put one after another, read back, changed, removed. How much the kernel's
-//! verifier walks through.
+//! verifier walks through. How long a sweep takes that finds a table of flows that are over.
 //!
 //! Figures, not a judgement, so it runs only when asked for: `cargo test -p sluice-xdp --test scale --release --
 //! --ignored --nocapture`. Needs root.
@@ -13,6 +13,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use aya::maps::{Map, MapData};
 use nix::sched::{CloneFlags, unshare};
 use sluice_xdp::{
     AttachPolicy, Backend, DataPlane, Frontend, NoBackend, Options, Program, Protocol,
@@ -82,6 +83,30 @@ fn verification() {
         println!("{name:20} {walked:?} instructions walked, {bytes:?} octets of program");
     }
     drop(plane);
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn a_sweep_of_flows_that_are_over() {
+    const FLOWS: u32 = 500_000;
+    type Flows = aya::maps::HashMap<MapData, [u32; 10], [u64; 7]>;
+    let options = isolated(1 << 20);
+    let mut plane = DataPlane::open(&options).unwrap();
+    let table = MapData::from_pin(options.pin_dir.join(sluice_xdp_abi::names::FLOWS)).unwrap();
+    let mut flows: Flows = Map::LruHashMap(table).try_into().unwrap();
+    let key = |n: u32| [n; 10];
+    let fill =
+        |flows: &mut Flows| (0..FLOWS).for_each(|n| flows.insert(key(n), [0; 7], 0).unwrap());
+    fill(&mut flows);
+    assert_eq!(measured("sweep, in batches", || plane.sweep().unwrap()), 0);
+    assert_eq!(flows.keys().count(), 0);
+    fill(&mut flows);
+    measured("the same, one after another", || {
+        for n in 0..FLOWS {
+            flows.get(&key(n), 0).unwrap();
+            flows.remove(&key(n)).unwrap();
+        }
+    });
 }
 
 #[test]
