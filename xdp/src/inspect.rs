@@ -40,7 +40,7 @@ impl DataPlane {
                 chain(&error)
             )),
         }
-        let checks: [(&'static str, Check); 11] = [
+        let checks: [(&'static str, Check); 13] = [
             (names::CONTROL, Self::see_to_control),
             (names::FILTER, Self::see_to_filter),
             (names::VIPS, Self::see_to_vips),
@@ -49,6 +49,8 @@ impl DataPlane {
             (names::NEXT_HOPS, Self::see_to_next_hops),
             (names::ENDPOINTS, Self::see_to_endpoints),
             (names::PREFIXES, Self::see_to_prefixes),
+            (names::WAYS, Self::see_to_ways),
+            (names::ROUTERS, Self::see_to_routers),
             (names::TABLES, Self::see_to_tables),
             (names::FRONTENDS, Self::see_to_frontends),
             (names::SERVICES, Self::see_to_services),
@@ -182,7 +184,7 @@ impl DataPlane {
         for (list, wanted) in &should {
             let nets = is.get(list).map(Vec::as_slice).unwrap_or_default();
             for net in wanted.iter().filter(|net| !nets.contains(net)) {
-                self.maps.prefixes.insert(&prefix_key(*list, net), 1)?;
+                self.maps.prefixes.put(&prefix_key(*list, net), 1)?;
             }
         }
         Ok(!is.iter().map(|(list, nets)| (*list, nets.as_slice())).eq(should))

@@ -33,6 +33,7 @@ mod sys;
 mod types;
 mod verify;
 mod vips;
+mod ways;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -52,7 +53,7 @@ pub use sluice_xdp_abi::limits::{
 };
 pub use types::{
     AttachMode, AttachPolicy, Backend, Counters, Frontend, NextHop, NoBackend, Options, Program,
-    Protocol, Snapshot, Traffic,
+    Protocol, Router, Snapshot, Traffic, Way, Ways,
 };
 
 /// A loaded program with its maps. Dropping it leaves everything pinned and running; [`DataPlane::remove`] does not.
@@ -79,6 +80,7 @@ pub struct DataPlane {
     is_filter_stale: bool,
     index: index::Index,
     next_hops: BTreeMap<IpAddr, NextHop>,
+    ways: ways::Held,
     live_flows: u64,
     max_flows: u32,
 }

@@ -15,6 +15,7 @@ use sluice_xdp_abi::prefix::PrefixKey;
 use sluice_xdp_abi::program::{
     Backend, Control, Endpoint, EndpointKey, MaglevTable, Service, ServiceKey,
 };
+use sluice_xdp_abi::way::Way;
 
 use crate::batch;
 use crate::error::{MapFailure, OpenError};
@@ -31,7 +32,9 @@ pub(crate) struct Maps {
     pub(crate) backends: Table<Backend>,
     pub(crate) next_hops: Table<NextHop>,
     pub(crate) endpoints: Set<EndpointKey, Endpoint>,
-    pub(crate) prefixes: Trie<PrefixKey>,
+    pub(crate) prefixes: Trie<PrefixKey, u32>,
+    pub(crate) ways: Trie<PrefixKey, Way>,
+    pub(crate) routers: Table<NextHop>,
     pub(crate) nats: Set<NatKey, FlowKey>,
     pub(crate) links: Set<u32, u64>,
     pub(crate) flows: Set<FlowKey, Flow>,
@@ -53,10 +56,10 @@ pub(crate) struct Set<K: Plain, V: Plain> {
     map: HashMap<MapData, Shared<K>, Shared<V>>,
 }
 
-/// A trie of longest prefixes. That a key is there says everything.
-pub(crate) struct Trie<K: Plain> {
+/// A trie of longest prefixes.
+pub(crate) struct Trie<K: Plain, V: Plain> {
     name: &'static str,
-    map: LpmTrie<MapData, Shared<K>, Shared<u32>>,
+    map: LpmTrie<MapData, Shared<K>, Shared<V>>,
 }
 
 // === impl Maps ===
@@ -75,6 +78,8 @@ impl Maps {
             next_hops: Table::take(bpf, names::NEXT_HOPS)?,
             endpoints: Set::take(bpf, names::ENDPOINTS)?,
             prefixes: Trie::take(bpf, names::PREFIXES)?,
+            ways: Trie::take(bpf, names::WAYS)?,
+            routers: Table::take(bpf, names::ROUTERS)?,
             nats: Set::take(bpf, names::NATS)?,
             links: Set::take(bpf, names::LINKS)?,
             flows: Set::take(bpf, names::FLOWS)?,
@@ -183,19 +188,25 @@ impl<K: Plain, V: Plain> Set<K, V> {
 
 // === impl Trie ===
 
-impl<K: Plain> Trie<K> {
+impl<K: Plain, V: Plain> Trie<K, V> {
     fn take(bpf: &mut Ebpf, name: &'static str) -> Result<Self, OpenError> {
         let map = bpf.take_map(name).ok_or(OpenError::Incomplete(name))?;
         Ok(Self { name, map: LpmTrie::try_from(map).map_err(failure(name))? })
     }
 
-    pub(crate) fn insert(&mut self, key: &Key<Shared<K>>, value: u32) -> Result<(), MapFailure> {
+    pub(crate) fn put(&mut self, key: &Key<Shared<K>>, value: V) -> Result<(), MapFailure> {
         self.map.insert(key, Shared(value), 0).map_err(failure(self.name))
     }
 
     /// Removes a key; one that is gone already is fine.
     pub(crate) fn remove(&mut self, key: &Key<Shared<K>>) -> Result<(), MapFailure> {
         removed(self.name, self.map.remove(key))
+    }
+
+    /// Everything in the trie, in no order.
+    pub(crate) fn entries(&self) -> Result<Vec<(Key<Shared<K>>, V)>, MapFailure> {
+        let entries = self.map.iter().map(|entry| entry.map(|(key, Shared(value))| (key, value)));
+        entries.map(|entry| entry.map_err(failure(self.name))).collect()
     }
 
     /// Every key, in no order.

@@ -16,6 +16,7 @@ use sluice_xdp_abi::flow::{CacheEntryV4, CacheEntryV6, Flow, FlowKey};
 use sluice_xdp_abi::nat::NatKey;
 use sluice_xdp_abi::prefix::PrefixKey;
 use sluice_xdp_abi::program::{Backend, Control, Endpoint, EndpointKey, MaglevTable, Service};
+use sluice_xdp_abi::way::Way;
 use sluice_xdp_abi::{ABI_VERSION, limits, names};
 
 use crate::error::OpenError;
@@ -25,7 +26,7 @@ use crate::pinned::Pinned;
 use crate::shared::Shared;
 use crate::sizes::Sizes;
 use crate::types::Options;
-use crate::{DataPlane, pins, successors, verify};
+use crate::{DataPlane, pins, successors, verify, ways};
 
 /// The compiled kernel program.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sluice-xdp.o"));
@@ -84,6 +85,7 @@ impl DataPlane {
             is_filter_stale: false,
             index: Index::default(),
             next_hops: BTreeMap::new(),
+            ways: ways::Held::default(),
             live_flows: 0,
             max_flows: sizes.flows.saturating_add(sizes.unconfirmed()),
         };
@@ -106,6 +108,7 @@ impl DataPlane {
         *self.filter = self.maps.filter.get(0)?;
         self.vips = self.read_vips()?;
         self.read_index()?;
+        self.read_ways()?;
         self.read_links()?;
         self.rebuild_filter()?;
         let Control { epoch, .. } = self.control;
@@ -173,6 +176,7 @@ fn fits(pin_dir: &Path, name: &str) -> bool {
         names::CACHE_V4 => size_of::<CacheEntryV4>(),
         names::CACHE_V6 => size_of::<CacheEntryV6>(),
         names::CPUS => size_of::<CpuState>(),
+        names::WAYS => size_of::<Way>(),
         names::LINKS => size_of::<u64>(),
         names::TRAFFIC | names::RETIRED => size_of::<Traffic>(),
         _ => 0,
@@ -180,7 +184,7 @@ fn fits(pin_dir: &Path, name: &str) -> bool {
     let key_size = match name {
         names::FLOWS | names::UNCONFIRMED => size_of::<FlowKey>(),
         names::ENDPOINTS => size_of::<EndpointKey>(),
-        names::PREFIXES => size_of::<Key<PrefixKey>>(),
+        names::PREFIXES | names::WAYS => size_of::<Key<PrefixKey>>(),
         names::AFFINITIES => size_of::<AffinityKey>(),
         names::NATS => size_of::<NatKey>(),
         _ => 0,

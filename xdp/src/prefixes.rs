@@ -17,7 +17,7 @@ impl DataPlane {
         let taken = self.index.lists.take(prefixes).ok_or(ProgramError::TooManyPrefixes)?;
         if let Taken::Fresh(id) = taken {
             for net in prefixes {
-                self.maps.prefixes.insert(&prefix_key(id, net), 1)?;
+                self.maps.prefixes.put(&prefix_key(id, net), 1)?;
             }
         }
         Ok(taken.id())

@@ -13,6 +13,7 @@ use sluice_xdp_abi::prefix::PrefixKey;
 use sluice_xdp_abi::program::{
     Backend, Control, Endpoint, EndpointKey, MaglevTable, Service, ServiceKey,
 };
+use sluice_xdp_abi::way::Way;
 
 /// Types without padding, of which every bit pattern is a value.
 ///
@@ -30,7 +31,7 @@ macro_rules! plain {
 }
 plain!(Address, CpuState, Traffic, Filter, Flow, FlowKey, NextHop, Backend, Control);
 plain!(Endpoint, EndpointKey, MaglevTable, Service, ServiceKey, u32, u64);
-plain!(NatKey, PrefixKey);
+plain!(NatKey, PrefixKey, Way);
 
 /// What aya's maps take.
 #[derive(Clone, Copy, Debug)]

@@ -1,5 +1,5 @@
 //! The programs that packets are handed over to: one for NAT64, one for SCTP, one for
-//! who asks for MACs.
+//! who asks for MACs, one for replies of no known flow.
 
 use aya::Ebpf;
 use aya::maps::{MapData, MapError, ProgramArray};
@@ -8,10 +8,11 @@ use sluice_xdp_abi::names;
 use crate::error::{MapFailure, OpenError};
 use crate::open::program;
 
-const SUCCESSORS: [(&str, u32); 3] = [
+const SUCCESSORS: [(&str, u32); 4] = [
     (names::TRANSLATOR, names::TRANSLATOR_PLACE),
     (names::ASSOCIATIONS, names::ASSOCIATIONS_PLACE),
     (names::NEIGHBOURS, names::NEIGHBOURS_PLACE),
+    (names::FORGOTTEN, names::FORGOTTEN_PLACE),
 ];
 
 /// The table of them. Emptied by the kernel when the last descriptor and name of it go.

@@ -84,6 +84,32 @@ pub struct NextHop {
     pub destination_mac: [u8; 6],
 }
 
+/// A router: the link and the neighbour's address.
+pub type Router = (u32, IpAddr);
+
+/// Where packets to clients of one prefix go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Nowhere that can be followed: no route, one that rejects, one through a tunnel.
+    Unknown,
+    /// An address of this host.
+    Local,
+    /// A network of this link.
+    Link(u32),
+    /// Through one of these, the first [`MAX_HOPS_PER_WAY`](sluice_xdp_abi::limits::MAX_HOPS_PER_WAY).
+    Routers(Vec<Router>),
+}
+
+/// What the host's routes say about clients; the longest prefix is meant. Without any, the kernel is asked for each flow,
+/// which answers while it forwards.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ways {
+    /// Routes.
+    pub prefixes: BTreeMap<IpNet, Way>,
+    /// Routers that are known.
+    pub routers: BTreeMap<Router, NextHop>,
+}
+
 /// How XDP may be attached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AttachPolicy {

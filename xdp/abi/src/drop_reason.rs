@@ -52,6 +52,11 @@ drop_reasons! {
     /// A new connection whose client has, from the same port, a live one with the same backend through another VIP: the
     /// backend cannot tell them apart, and has gone on with the other one. Answered with RST.
     PortInUse = 14, "port_in_use";
+    /// To an owned VIP, from an address that no client has: the VIP's or another VIP's own, loopback, multicast,
+    /// broadcast, unspecified, or an IPv4 address mapped into IPv6.
+    ImpossibleSource = 15, "impossible_source";
+    /// A reply of a flow, on the link of the client, though no way to the backend leads over that link.
+    WrongLink = 16, "wrong_link";
 }
 
 #[cfg(test)]

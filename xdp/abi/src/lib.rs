@@ -24,6 +24,7 @@ pub mod names;
 pub mod nat;
 pub mod prefix;
 pub mod program;
+pub mod way;
 
 /// Changes whenever the meaning of any byte in a pinned map changes. A data plane of another version is not adopted.
 pub const ABI_VERSION: u32 = 6;

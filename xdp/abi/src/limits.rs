@@ -56,6 +56,16 @@ pub const MAX_CHUNKS: usize = 4;
 /// Source ports tried for one flow. With half of all ports towards one backend taken, one flow in 65,536 fails.
 pub const NAT_PORT_TRIES: u32 = 16;
 
+/// Prefixes of routes to clients. A host with more, such as one with a full table, gets its ways from the kernel's own
+/// look-up or from the packets. The trie takes memory for what it holds only, about 100 octets each.
+pub const MAX_WAYS: u32 = 16_384;
+
+/// Routers on the ways to clients: as many neighbours as Linux keeps at most by default (`gc_thresh3`).
+pub const MAX_ROUTERS: u32 = 1024;
+
+/// Routers of one way; of a route with more, the first ones are used.
+pub const MAX_HOPS_PER_WAY: usize = 8;
+
 /// Owned VIPs.
 pub const MAX_VIPS: u32 = 4096;
 

@@ -8,8 +8,10 @@ pub const TRANSLATOR: &str = "translator";
 pub const ASSOCIATIONS: &str = "associations";
 /// The one it hands questions for MACs over to.
 pub const NEIGHBOURS: &str = "neighbours";
+/// The one it hands replies of no known flow over to.
+pub const FORGOTTEN: &str = "forgotten";
 /// All of them.
-pub const PROGRAMS: [&str; 4] = [PROGRAM, TRANSLATOR, ASSOCIATIONS, NEIGHBOURS];
+pub const PROGRAMS: [&str; 5] = [PROGRAM, TRANSLATOR, ASSOCIATIONS, NEIGHBOURS, FORGOTTEN];
 
 /// [`Control`](crate::program::Control), one entry.
 pub const CONTROL: &str = "CONTROL";
@@ -31,6 +33,11 @@ pub const NEXT_HOPS: &str = "NEXT_HOPS";
 pub const ENDPOINTS: &str = "ENDPOINTS";
 /// [`PrefixKey`](crate::prefix::PrefixKey) behind its length in bits → `u32`, unused.
 pub const PREFIXES: &str = "PREFIXES";
+/// [`PrefixKey`](crate::prefix::PrefixKey) of the list [`WAYS_LIST`](crate::way::WAYS_LIST) behind its length in bits →
+/// [`Way`](crate::way::Way).
+pub const WAYS: &str = "WAYS";
+/// Number of a router → [`NextHop`](crate::flow::NextHop).
+pub const ROUTERS: &str = "ROUTERS";
 /// [`AffinityKey`](crate::affinity::AffinityKey) → [`Affinity`](crate::affinity::Affinity).
 pub const AFFINITIES: &str = "AFFINITIES";
 /// [`NatKey`](crate::nat::NatKey) → [`FlowKey`](crate::flow::FlowKey).
@@ -52,7 +59,8 @@ pub const CPUS: &str = "CPUS";
 pub const TRAFFIC: &str = "TRAFFIC";
 /// Service identifier → [`Traffic`](crate::counter::Traffic) of backends it no longer has; user space's own.
 pub const RETIRED: &str = "RETIRED";
-/// Programs to hand packets over to, by [`TRANSLATOR_PLACE`], [`ASSOCIATIONS_PLACE`] and [`NEIGHBOURS_PLACE`].
+/// Programs to hand packets over to, by [`TRANSLATOR_PLACE`], [`ASSOCIATIONS_PLACE`], [`NEIGHBOURS_PLACE`] and
+/// [`FORGOTTEN_PLACE`].
 pub const SUCCESSORS: &str = "SUCCESSORS";
 
 /// Where [`TRANSLATOR`] is in [`SUCCESSORS`].
@@ -61,9 +69,11 @@ pub const TRANSLATOR_PLACE: u32 = 0;
 pub const ASSOCIATIONS_PLACE: u32 = 1;
 /// Where [`NEIGHBOURS`] is.
 pub const NEIGHBOURS_PLACE: u32 = 2;
+/// Where [`FORGOTTEN`] is.
+pub const FORGOTTEN_PLACE: u32 = 3;
 
 /// Every map, in no order.
-pub const MAPS: [&str; 21] = [
+pub const MAPS: [&str; 23] = [
     CONTROL,
     FILTER,
     VIPS,
@@ -74,6 +84,8 @@ pub const MAPS: [&str; 21] = [
     NEXT_HOPS,
     ENDPOINTS,
     PREFIXES,
+    WAYS,
+    ROUTERS,
     AFFINITIES,
     NATS,
     LINKS,

@@ -21,14 +21,14 @@ pub struct CacheKey {
 }
 
 /// What a packet of this key becomes.
-pub struct Rewrite {
+pub struct Rewrite<'a> {
     pub direction: Direction,
     pub source: Address,
     pub destination: Address,
     pub source_port_be: u16,
     pub destination_port_be: u16,
     pub backend: u32,
-    pub next_hop: NextHop,
+    pub next_hop: &'a NextHop,
     /// False for a flow that is closing: its ports may soon be another flow's, so its packets ask the flow table.
     pub is_kept: bool,
 }
@@ -88,7 +88,7 @@ impl CacheKey {
 
     /// Overwrites the slot. The old tenant's packets find their flow in the table again.
     #[inline(always)]
-    pub fn fill(&self, cpu: &Cpu, rewrite: &Rewrite) -> Option<Entry> {
+    pub fn fill(&self, cpu: &Cpu, rewrite: &Rewrite<'_>) -> Option<Entry> {
         let action = self.action(cpu, rewrite);
         // No packet looks for the tag 0.
         let tag = if rewrite.is_kept { cache_tag(self.protocol, cpu.control.epoch) } else { 0 };
@@ -116,7 +116,7 @@ impl CacheKey {
     }
 
     #[inline(always)]
-    fn action(&self, cpu: &Cpu, rewrite: &Rewrite) -> Action {
+    fn action(&self, cpu: &Cpu, rewrite: &Rewrite<'_>) -> Action {
         let ports =
             u32::from(rewrite.source_port_be) | u32::from(rewrite.destination_port_be) << 16;
         let (l3_delta, l4_delta) = deltas(
@@ -129,7 +129,7 @@ impl CacheKey {
         Action {
             refreshed_tick: cpu.tick(),
             traffic_index: traffic_index(cpu, rewrite.backend),
-            next_hop: rewrite.next_hop,
+            next_hop: *rewrite.next_hop,
             ports,
             l3_delta,
             l4_delta,

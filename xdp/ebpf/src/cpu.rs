@@ -21,6 +21,8 @@ pub enum Runs {
     Translator,
     /// `neighbours`, for ARP and neighbour discovery.
     Neighbours,
+    /// `forgotten`, for replies of no known flow.
+    Forgotten,
 }
 
 /// One run of a program.

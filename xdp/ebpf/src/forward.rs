@@ -23,6 +23,7 @@ use crate::nat64;
 use crate::packet::{Kind, Packet, SYN, TCP};
 use crate::reject::reject;
 use crate::rewrite::send;
+use crate::ways;
 
 /// Decides over a packet whose destination may be a VIP; `None` when it turns out not to be one.
 #[inline(always)]
@@ -30,7 +31,9 @@ pub fn to_vip(cpu: &Cpu, packet: &Packet, key: &CacheKey) -> Option<u32> {
     if packet.kind != Kind::Transport {
         return unbalanced(cpu, packet);
     }
-    let flow_key = FlowKey {
+    // In this CPU's memory: the stack has no room for it.
+    let flow_key = ways::flow_key()?;
+    *flow_key = FlowKey {
         client: unpair(&packet.source),
         vip: unpair(&packet.destination),
         client_port_be: packet.source_port_be(),
@@ -49,7 +52,7 @@ pub fn to_vip(cpu: &Cpu, packet: &Packet, key: &CacheKey) -> Option<u32> {
     };
     // SAFETY: a plain helper call.
     let now_ns = unsafe { bpf_ktime_get_coarse_ns() };
-    let kept = find(&flow_key);
+    let kept = find(flow_key);
     let let_in_by = kept.as_ref().map_or(NO_LIST, |kept| kept.flow.source_list);
     if service.source_list != NO_LIST
         && service.source_list != let_in_by
@@ -57,28 +60,29 @@ pub fn to_vip(cpu: &Cpu, packet: &Packet, key: &CacheKey) -> Option<u32> {
     {
         // Also ends a flow that was let in by a wider list.
         if let Some(kept) = kept {
-            forget(if kept.is_confirmed { &FLOWS } else { &UNCONFIRMED }, &flow_key);
+            forget(if kept.is_confirmed { &FLOWS } else { &UNCONFIRMED }, flow_key);
         }
         return Some(cpu.drop(DropReason::SourceRange));
     }
     if let Some(kept) = kept {
         if packet.protocol == TCP && kept.flow.is_in_vain(packet.flags) {
-            forget(&UNCONFIRMED, &flow_key);
+            forget(&UNCONFIRMED, flow_key);
             return Some(reject(cpu, packet, DropReason::PortInUse));
         }
-        if let Some((id, backend)) = standing(cpu, packet, &flow_key, kept.flow, now_ns) {
+        if let Some((id, backend)) = standing(cpu, packet, flow_key, kept.flow, now_ns) {
             kept.flow.source_list = service.source_list;
+            kept.flow.last_hop = last_hop(cpu, packet);
             let nat_port_be = kept.flow.nat_port_be;
-            let is_kept = touch(cpu, packet, &flow_key, kept, Sender::Client, now_ns);
+            let is_kept = touch(cpu, packet, flow_key, kept, Sender::Client, now_ns);
             let way = Way { id, backend, nat_port_be, is_kept };
             return Some(to_backend(cpu, packet, key, &way));
         }
         // What begins in its place has to be confirmed again.
         if kept.is_confirmed {
-            forget(&FLOWS, &flow_key);
+            forget(&FLOWS, flow_key);
         }
     }
-    Some(new_flow(cpu, packet, key, &flow_key, service, now_ns))
+    Some(new_flow(cpu, packet, key, flow_key, service, now_ns))
 }
 
 /// The flow's backend, if flow, backend and port still stand.
@@ -173,7 +177,7 @@ fn new_flow(
             // Its replies could not be told from strangers' packets. The sweep frees the port.
             return cpu.drop(DropReason::NatFlow);
         }
-        remember_reply(cpu, packet, backend, id, flow.last_hop);
+        remember_reply(cpu, packet, backend, id, &flow.last_hop);
     } else if service.affinity_s != 0 {
         remember(&affinity_key, id, backend, now_ns);
     } else if is_spread_by_ports(cpu, service) && nat_port_be == 0 {
@@ -240,7 +244,7 @@ fn last_hop(cpu: &Cpu, packet: &Packet) -> NextHop {
 
 /// For a flow that is not in the table: its replies will most likely come to this CPU, soon.
 #[inline(always)]
-fn remember_reply(cpu: &Cpu, packet: &Packet, backend: &Backend, id: u32, next_hop: NextHop) {
+fn remember_reply(cpu: &Cpu, packet: &Packet, backend: &Backend, id: u32, next_hop: &NextHop) {
     let key = CacheKey::of_reply(packet, pair(&backend.address), backend.port_be);
     let rewrite = Rewrite {
         direction: Direction::ToClient,
@@ -275,7 +279,7 @@ fn to_backend(cpu: &Cpu, packet: &Packet, key: &CacheKey, way: &Way<'_>) -> u32 
         source_port_be,
         destination_port_be: way.backend.port_be,
         backend: way.id,
-        next_hop: *next_hop,
+        next_hop,
         is_kept: way.is_kept,
     };
     match key.fill(cpu, &rewrite) {

@@ -3,10 +3,10 @@
 //! A packet of a known flow costs one look into the CPU's cache (`cache`), a rewrite and a transmission (`rewrite`). A
 //! miss goes to the flow table and, for a new flow, to the service and its Maglev table (`forward`), where the client may
 //! be refused (`lists`), bound to its last backend (`affinity`) or given another source (`nat`); or it finds its flow from
-//! the backend's side (`reply`). Between an IPv6 VIP and an IPv4 backend the packet is handed over to a second program (`nat64`,
+//! the backend's side (`reply`) and the way to the client (`ways`). Between an IPv6 VIP and an IPv4 backend the packet is handed over to a second program (`nat64`,
 //! `translate`), and one of SCTP to a third (`associations`). For an owned VIP the kernel's stack never answers: what is
 //! not balanced is refused, answered or dropped here (`reject`, `unreachable`, `echo`), and a fourth program tells who asks
-//! for the VIP's MAC (`neighbours`). Everything else is the kernel's.
+//! for the VIP's MAC (`neighbours`). What comes from a backend and is of no known flow goes to a fifth (`stateless`). Everything else is the kernel's.
 //!
 //! Everything is inlined: a call costs as much as three map lookups.
 #![no_std]
@@ -27,6 +27,7 @@ mod echo;
 mod flows;
 mod forward;
 mod header;
+mod impossible;
 mod lists;
 mod maps;
 mod memory;
@@ -38,13 +39,16 @@ mod reject;
 mod reply;
 mod rewrite;
 mod segment_size;
+mod stateless;
 mod successors;
 mod translate;
 mod unreachable;
+mod ways;
 
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
+use sluice_xdp_abi::drop_reason::DropReason;
 use sluice_xdp_abi::filter::position;
 use sluice_xdp_abi::hash::unpair;
 
@@ -104,6 +108,11 @@ fn decide(
     key: &CacheKey,
     (may_be_vip, may_be_backend): (bool, bool),
 ) -> u32 {
+    let is_impossible =
+        may_be_vip && packet.kind == Kind::Transport && impossible::is_from_impossible(packet);
+    if cpu.forget(u64::from(is_impossible)) != 0 {
+        return cpu.drop(DropReason::ImpossibleSource);
+    }
     // Before the services: a reply under full NAT is for a VIP too.
     if may_be_backend
         && packet.kind == Kind::Transport
@@ -114,7 +123,11 @@ fn decide(
     if may_be_vip && let Some(action) = forward::to_vip(cpu, packet, key) {
         return action;
     }
-    cpu.pass(packet.len())
+    let len = packet.len();
+    if may_be_backend && cpu.runs == Runs::First && packet.kind == Kind::Transport {
+        successors::try_hand_over(cpu, successors::FORGOTTEN);
+    }
+    cpu.pass(len)
 }
 
 /// Where [`sluice`] hands packets of SCTP over to.
@@ -134,6 +147,16 @@ pub fn translator(context: XdpContext) -> u32 {
     match Cpu::enter(&context, Runs::Translator) {
         Some(cpu) => translate::run(&cpu),
         None => XDP_DROP,
+    }
+}
+
+/// Where [`sluice`] hands packets of backends over to that it knows no flow of.
+#[xdp]
+#[inline(always)]
+pub fn forgotten(context: XdpContext) -> u32 {
+    match Cpu::enter(&context, Runs::Forgotten) {
+        Some(cpu) => stateless::run(&cpu),
+        None => XDP_PASS,
     }
 }
 

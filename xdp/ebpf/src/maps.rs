@@ -3,7 +3,7 @@
 //! Sizes that depend on the machine or on the configuration (`FLOWS`, `UNCONFIRMED`, `CACHE_*`, `CPUS`, `TRAFFIC`) are set by the loader.
 
 use aya_ebpf::Global;
-use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, LruHashMap, ProgramArray};
+use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray};
 use aya_ebpf::macros::btf_map;
 use sluice_xdp_abi::address::Address;
 use sluice_xdp_abi::affinity::{Affinity, AffinityKey};
@@ -11,16 +11,18 @@ use sluice_xdp_abi::counter::{CpuState, Traffic};
 use sluice_xdp_abi::filter::Filter;
 use sluice_xdp_abi::flow::{CacheEntryV4, CacheEntryV6, FlowKey, NextHop};
 use sluice_xdp_abi::limits::{
-    MAX_AFFINITIES, MAX_BACKENDS, MAX_LINKS, MAX_NAT_FLOWS, MAX_PREFIXES, MAX_SERVICES, MAX_TABLES,
-    MAX_VIPS, MIN_CACHE_SLOTS,
+    MAX_AFFINITIES, MAX_BACKENDS, MAX_LINKS, MAX_NAT_FLOWS, MAX_PREFIXES, MAX_ROUTERS,
+    MAX_SERVICES, MAX_TABLES, MAX_VIPS, MAX_WAYS, MIN_CACHE_SLOTS,
 };
 use sluice_xdp_abi::nat::NatKey;
 use sluice_xdp_abi::prefix::PrefixKey;
 use sluice_xdp_abi::program::{
     Backend, Control, Endpoint, EndpointKey, MaglevTable, Service, ServiceKey,
 };
+use sluice_xdp_abi::way::Way;
 
 use crate::flows::Table;
+use crate::ways::Question;
 
 /// Hash maps small in practice are not preallocated: they take what they hold.
 const NO_PREALLOC: usize = aya_ebpf::bindings::BPF_F_NO_PREALLOC as usize;
@@ -56,6 +58,13 @@ pub static ENDPOINTS: HashMap<EndpointKey, Endpoint, { MAX_BACKENDS as usize }, 
 #[btf_map]
 pub static PREFIXES: LpmTrie<PrefixKey, u32, { MAX_PREFIXES as usize }> = LpmTrie::new();
 #[btf_map]
+pub static WAYS: LpmTrie<PrefixKey, Way, { MAX_WAYS as usize }> = LpmTrie::new();
+#[btf_map]
+pub static ROUTERS: Array<NextHop, { MAX_ROUTERS as usize }> = Array::new();
+/// The program's own; it is not pinned and nobody else knows it.
+#[btf_map]
+pub static QUESTION: PerCpuArray<Question, 1> = PerCpuArray::new();
+#[btf_map]
 pub static AFFINITIES: LruHashMap<AffinityKey, Affinity, { MAX_AFFINITIES as usize }> =
     LruHashMap::new();
 #[btf_map]
@@ -77,4 +86,4 @@ pub static TRAFFIC: Array<Traffic, { MAX_BACKENDS as usize }, ALIGNED> = Array::
 #[btf_map]
 pub static RETIRED: Array<Traffic, { MAX_SERVICES as usize }> = Array::new();
 #[btf_map]
-pub static SUCCESSORS: ProgramArray<3> = ProgramArray::new();
+pub static SUCCESSORS: ProgramArray<4> = ProgramArray::new();

@@ -73,8 +73,8 @@ pub fn run(context: &XdpContext) -> u32 {
         _ => return cpu.pass(len),
     };
     let [a, b, c, d, e, f, _, _] = mac;
-    let is_answered = arp(data, end, [a, b, c, d, e, f])
-        || solicitation(context, data, end, [a, b, c, d, e, f]);
+    let is_answered =
+        arp(data, end, [a, b, c, d, e, f]) || solicitation(context, data, end, [a, b, c, d, e, f]);
     if is_answered { cpu.answer() } else { cpu.pass(len) }
 }
 

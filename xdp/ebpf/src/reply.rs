@@ -1,10 +1,9 @@
 //! From a backend to a client.
 
-use aya_ebpf::bindings::{BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup as FibParameters};
-use aya_ebpf::helpers::{bpf_fib_lookup, bpf_ktime_get_coarse_ns};
+use aya_ebpf::helpers::bpf_ktime_get_coarse_ns;
 use sluice_xdp_abi::address::Address;
 use sluice_xdp_abi::drop_reason::DropReason;
-use sluice_xdp_abi::flow::{Direction, Flow, FlowKey, FlowState, NextHop};
+use sluice_xdp_abi::flow::{Direction, Flow, FlowKey, FlowState};
 use sluice_xdp_abi::hash::unpair;
 use sluice_xdp_abi::limits::MAX_SERVICES_PER_ENDPOINT;
 use sluice_xdp_abi::program::EndpointKey;
@@ -12,15 +11,12 @@ use sluice_xdp_abi::program::EndpointKey;
 use crate::cache::{CacheKey, Rewrite};
 use crate::cpu::{Cpu, Runs};
 use crate::flows::{Kept, Sender, find, touch};
-use crate::header::swap_macs;
-use crate::maps::{BACKENDS, ENDPOINTS, FRONTENDS, LINKS};
+use crate::maps::{BACKENDS, ENDPOINTS, FRONTENDS, LINKS, NEXT_HOPS};
 use crate::nat;
 use crate::nat64;
 use crate::packet::{Packet, SYN, TCP};
 use crate::rewrite::send;
-
-const AF_INET: u8 = 2;
-const AF_INET6: u8 = 10;
+use crate::ways::{self, Reply};
 
 /// Decides over a packet whose source may be a backend; `None` when it belongs to no flow of ours.
 #[inline(always)]
@@ -30,17 +26,26 @@ pub fn from_backend(cpu: &Cpu, packet: &Packet, key: &CacheKey, is_to_vip: bool)
     if is_to_nat64 && let Some(owner) = owner {
         return Some(nat64::to_client(cpu, owner));
     }
-    let flow_key = match owner {
-        Some(owner) if translated(packet, owner).is_some() => *owner,
-        _ => match plain(cpu, packet) {
-            Some(flow_key) => flow_key,
-            None if cpu.runs == Runs::Associations => of_association(packet)?,
-            None => return None,
-        },
-    };
+    let flow_key = ways::flow_key()?;
+    let may_come = ways::may_come_from(cpu, &unpair(&packet.source));
+    match owner {
+        Some(owner) if translated(packet, owner).is_some() => *flow_key = *owner,
+        _ => {
+            if plain(cpu, packet, flow_key, may_come).is_none() {
+                if cpu.runs != Runs::Associations {
+                    return None;
+                }
+                *flow_key = *of_association(packet)?;
+            }
+        }
+    }
     // Searched once more: the verifier would follow each way to find it through all the code behind.
-    let kept = find(&flow_key)?;
-    Some(to_client(cpu, packet, key, &flow_key, kept))
+    let kept = find(flow_key)?;
+    // Before anything is believed of what it says.
+    if !may_come && is_on_clients_link(cpu, kept.flow) {
+        return Some(cpu.drop(DropReason::WrongLink));
+    }
+    Some(to_client(cpu, packet, key, flow_key, kept))
 }
 
 /// The flow of a reply for a source port that a flow was given.
@@ -58,9 +63,9 @@ pub fn translated(packet: &Packet, owner: &FlowKey) -> Option<Kept> {
 /// A client may use one port towards two VIPs that share the endpoint. The backend sees one connection then. What it
 /// says belongs to the flow that began last; the other is over, or is what the backend no longer knows. But as long as a
 /// connection is alive, a SYN that anybody sent towards another VIP takes nothing of it away, except for the answer to a
-/// SYN: then the backend knows the old connection no longer.
+/// SYN: then the backend knows the old connection no longer. Written to `key`: the stack has no room for it.
 #[inline(always)]
-fn plain(cpu: &Cpu, packet: &Packet) -> Option<FlowKey> {
+fn plain(cpu: &Cpu, packet: &Packet, key: &mut FlowKey, may_come: bool) -> Option<()> {
     let source = unpair(&packet.source);
     let endpoint_key = EndpointKey {
         address: source,
@@ -69,7 +74,7 @@ fn plain(cpu: &Cpu, packet: &Packet) -> Option<FlowKey> {
     };
     // SAFETY: user space replaces elements and never changes them in place.
     let endpoint = unsafe { ENDPOINTS.get(&endpoint_key) }?;
-    let mut key = FlowKey {
+    *key = FlowKey {
         client: unpair(&packet.destination),
         vip: Address::default(),
         client_port_be: packet.destination_port_be(),
@@ -88,9 +93,9 @@ fn plain(cpu: &Cpu, packet: &Packet) -> Option<FlowKey> {
         let frontend = FRONTENDS.get(u32::from(service))?;
         key.vip = frontend.vip;
         key.vip_port_be = frontend.port_be;
-        let rank = match find(&key) {
+        let rank = match find(key) {
             Some(kept) => {
-                if prefers_alive {
+                if prefers_alive && may_come {
                     kept.flow.may_be_passed_over(packet.flags);
                 }
                 rank(&kept, &source, packet.source_port_be(), prefers_alive)
@@ -107,7 +112,7 @@ fn plain(cpu: &Cpu, packet: &Packet) -> Option<FlowKey> {
     let frontend = FRONTENDS.get(u32::from(service))?;
     key.vip = frontend.vip;
     key.vip_port_be = frontend.port_be;
-    Some(key)
+    Some(())
 }
 
 /// Above any reading of the clock.
@@ -127,11 +132,11 @@ fn rank(kept: &Kept, source: &Address, source_port_be: u16, prefers_alive: bool)
 
 /// The flow of another path of the same association, whose VIP the client knows.
 #[inline(always)]
-fn of_association(packet: &Packet) -> Option<FlowKey> {
+fn of_association(packet: &Packet) -> Option<&'static FlowKey> {
     let owner = nat::association(packet)?;
     let kept = find(owner)?;
     if is_from(kept.flow, &unpair(&packet.source), packet.source_port_be()) {
-        Some(*owner)
+        Some(owner)
     } else {
         None
     }
@@ -152,24 +157,53 @@ fn is_from(flow: &Flow, source: &Address, source_port_be: u16) -> bool {
         && backend.generation == flow.backend_generation
 }
 
+/// Whether a reply comes in by the link of the client's packets, while those to the backend leave by another one of ours.
+/// Anybody near the client could send it. Replies under full NAT are not asked: they are for an address of ours, to which
+/// the network may lead by any link.
 #[inline(always)]
-fn to_client(cpu: &Cpu, packet: &Packet, key: &CacheKey, flow_key: &FlowKey, kept: Kept) -> u32 {
-    let FlowKey { vip, vip_port_be, client_port_be, .. } = *flow_key;
-    // Elsewhere the packet's: another path of an association leads to another address of its client.
-    let is_translated = kept.flow.nat_port_be != 0;
-    let client = if is_translated { flow_key.client } else { unpair(&packet.destination) };
+fn is_on_clients_link(cpu: &Cpu, flow: &Flow) -> bool {
+    let ingress = cpu.ingress();
+    if flow.nat_port_be != 0 || flow.last_hop.link_index != ingress {
+        return false;
+    }
+    let Some(hop) = NEXT_HOPS.get(flow.backend) else {
+        return false;
+    };
+    hop.link_index != 0 && hop.link_index != ingress && LINKS.get_ptr(hop.link_index).is_some()
+}
+
+#[inline(always)]
+fn to_client(
+    cpu: &Cpu,
+    packet: &Packet,
+    key: &CacheKey,
+    flow_key: &mut FlowKey,
+    kept: Kept,
+) -> u32 {
+    let nat_port_be = cpu.forget(u64::from(kept.flow.nat_port_be));
     let backend = kept.flow.backend;
-    let next_hop =
-        route(cpu, packet.protocol, packet.is_v4, &vip, &client).unwrap_or(kept.flow.last_hop);
+    let Some(last_hop) = ways::held(&kept.flow.last_hop) else {
+        return cpu.drop(DropReason::NoNextHop);
+    };
     // SAFETY: a plain helper call.
     let now_ns = unsafe { bpf_ktime_get_coarse_ns() };
     let is_kept = touch(cpu, packet, flow_key, kept, Sender::Backend, now_ns);
+    if nat_port_be == 0 {
+        // Another path of an association leads to another address of its client.
+        flow_key.client = unpair(&packet.destination);
+    }
+    let FlowKey { vip, client, vip_port_be, client_port_be, .. } = &*flow_key;
+    let Packet { protocol, is_v4, .. } = *packet;
+    let reply = Reply { protocol, is_v4, vip, client, hash: key.hash };
+    let Some(next_hop) = ways::back(cpu, &reply, last_hop) else {
+        return cpu.drop(DropReason::NoNextHop);
+    };
     let rewrite = Rewrite {
         direction: Direction::ToClient,
-        source: vip,
-        destination: client,
-        source_port_be: vip_port_be,
-        destination_port_be: client_port_be,
+        source: *vip,
+        destination: *client,
+        source_port_be: *vip_port_be,
+        destination_port_be: *client_port_be,
         backend,
         next_hop,
         is_kept,
@@ -178,42 +212,4 @@ fn to_client(cpu: &Cpu, packet: &Packet, key: &CacheKey, flow_key: &FlowKey, kep
         Some(entry) => send(cpu, packet, &entry),
         None => cpu.drop(DropReason::Malformed),
     }
-}
-
-/// The kernel's way from the VIP to the client, when it knows one over a link we are attached to. Elsewhere a driver
-/// may not take our frames.
-#[inline(always)]
-pub fn route(
-    cpu: &Cpu,
-    protocol: u8,
-    is_v4: bool,
-    vip: &Address,
-    client: &Address,
-) -> Option<NextHop> {
-    // SAFETY: all zeroes is a valid value of this plain C structure.
-    let mut parameters: FibParameters = unsafe { core::mem::zeroed() };
-    parameters.ifindex = cpu.ingress();
-    parameters.l4_protocol = protocol;
-    if is_v4 {
-        parameters.family = AF_INET;
-        parameters.__bindgen_anon_3.ipv4_src = vip.last_word();
-        parameters.__bindgen_anon_4.ipv4_dst = client.last_word();
-    } else {
-        parameters.family = AF_INET6;
-        parameters.__bindgen_anon_3.ipv6_src = vip.words;
-        parameters.__bindgen_anon_4.ipv6_dst = client.words;
-    }
-    let size = size_of::<FibParameters>() as i32;
-    // SAFETY: the context is the one the program was given, the parameters live on the stack.
-    let result = unsafe { bpf_fib_lookup(cpu.context_ptr(), &raw mut parameters, size, 0) };
-    if result != i64::from(BPF_FIB_LKUP_RET_SUCCESS) {
-        return None;
-    }
-    LINKS.get_ptr(parameters.ifindex)?;
-    // The two MACs lie behind each other, source first; read as aligned words, which is all the stack allows.
-    const MACS: usize = core::mem::offset_of!(FibParameters, smac);
-    const { assert!(MACS.is_multiple_of(4) && core::mem::offset_of!(FibParameters, dmac) == MACS + 6) };
-    // SAFETY: twelve octets inside the structure, aligned to four.
-    let macs = unsafe { (&raw const parameters).byte_add(MACS).cast::<[u32; 3]>().read() };
-    Some(NextHop { link_index: parameters.ifindex, macs: swap_macs(macs) })
 }

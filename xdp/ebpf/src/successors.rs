@@ -2,8 +2,8 @@
 
 use sluice_xdp_abi::drop_reason::DropReason;
 pub use sluice_xdp_abi::names::{
-    ASSOCIATIONS_PLACE as ASSOCIATIONS, NEIGHBOURS_PLACE as NEIGHBOURS,
-    TRANSLATOR_PLACE as TRANSLATOR,
+    ASSOCIATIONS_PLACE as ASSOCIATIONS, FORGOTTEN_PLACE as FORGOTTEN,
+    NEIGHBOURS_PLACE as NEIGHBOURS, TRANSLATOR_PLACE as TRANSLATOR,
 };
 
 use crate::cpu::Cpu;

@@ -7,7 +7,7 @@ use aya_ebpf::helpers::{bpf_check_mtu, bpf_ktime_get_coarse_ns, bpf_xdp_adjust_h
 use sluice_xdp_abi::address::Address;
 use sluice_xdp_abi::drop_reason::DropReason;
 use sluice_xdp_abi::flow::NextHop;
-use sluice_xdp_abi::hash::unpair;
+use sluice_xdp_abi::hash::{flow_hash, unpair};
 
 use crate::cache::traffic_index;
 use crate::chunks;
@@ -20,10 +20,11 @@ use crate::memory::{load, store};
 use crate::packet::{
     ETH_LEN, IPV4_LEN, IPV6_LEN, Kind, Packet, SYN, TCP, TCP_LEN, UDP, UDP_LEN, parse,
 };
-use crate::reply::{route, translated};
+use crate::reply::translated;
 use crate::rewrite::{count, deltas, out, transport};
 use crate::segment_size;
 use crate::unreachable::fragmentation_needed;
+use crate::ways::{self, Reply};
 
 const ETHERTYPE_IPV4: u16 = 0x0800u16.to_be();
 const ETHERTYPE_IPV6: u16 = 0x86ddu16.to_be();
@@ -106,8 +107,11 @@ fn to_backend(cpu: &Cpu, packet: &Packet) -> Result<u32, u32> {
 #[inline(always)]
 fn to_client(cpu: &Cpu, packet: &Packet) -> Result<u32, u32> {
     // Found no more, it is the kernel's like any other packet for its address: a late one of a flow that is over.
-    let key = cpu.state().handover.flow;
-    let Some(kept) = translated(packet, &key) else {
+    let found = ways::flow_key().and_then(|key| {
+        *key = cpu.state().handover.flow;
+        translated(packet, key).map(|kept| (&*key, kept))
+    });
+    let Some((key, kept)) = found else {
         return Err(cpu.pass(packet.len()));
     };
     let l3 = packet.data + ETH_LEN;
@@ -119,12 +123,24 @@ fn to_client(cpu: &Cpu, packet: &Packet) -> Result<u32, u32> {
     if ttl <= 1 {
         return Err(cpu.drop(DropReason::TtlExpired));
     }
-    let NextHop { link_index, macs } =
-        route(cpu, packet.protocol, false, &key.vip, &key.client).unwrap_or(kept.flow.last_hop);
     let index = traffic_index(cpu, kept.flow.backend);
+    let Some(last_hop) = ways::held(&kept.flow.last_hop) else {
+        return Err(cpu.drop(DropReason::NoNextHop));
+    };
     // SAFETY: a plain helper call.
     let now_ns = unsafe { bpf_ktime_get_coarse_ns() };
-    touch(cpu, packet, &key, kept, Sender::Backend, now_ns);
+    touch(cpu, packet, key, kept, Sender::Backend, now_ns);
+    let reply = Reply {
+        protocol: packet.protocol,
+        is_v4: false,
+        vip: &key.vip,
+        client: &key.client,
+        hash: flow_hash(&packet.source, &packet.destination, packet.ports, packet.protocol),
+    };
+    let Some(way) = ways::back(cpu, &reply, last_hop) else {
+        return Err(cpu.drop(DropReason::NoNextHop));
+    };
+    let NextHop { link_index, macs } = *way;
     if let Some(mtu) = exceeded_mtu(cpu, link_index, (IPV6_LEN + packet.l4_len) as u32) {
         return Err(too_big(cpu, packet, flags, mtu));
     }

@@ -204,6 +204,13 @@ impl Bed {
         control.set(0, words, 0).unwrap();
     }
 
+    /// Has the program take the ingress link for one that it is attached to: loopback has no native mode.
+    pub fn pretend_ingress_attached(&self) {
+        let map = MapData::from_pin(self.pin_dir().join(names::LINKS)).unwrap();
+        let mut links: HashMap<_, u32, u64> = Map::HashMap(map).try_into().unwrap();
+        links.insert(INGRESS, 0, 0).unwrap();
+    }
+
     /// How many prefixes the trie holds, whoever put them there.
     pub fn prefixes(&self) -> usize {
         let map = MapData::from_pin(self.pin_dir().join(names::PREFIXES)).unwrap();

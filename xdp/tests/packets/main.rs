@@ -35,4 +35,5 @@ mod sctp;
 mod sctp_ends;
 mod sctp_paths;
 mod sources;
+mod ways;
 mod wire;

@@ -89,7 +89,7 @@ fn some_senders_get_no_answer() {
     let bed = standard();
     for source in ["0.0.0.0:9", "127.0.0.1:9", "224.0.0.1:9", "255.255.255.255:9"] {
         let packet = chunks(end(source), end("203.0.113.10:81"), SYN);
-        check(&bed, &[(source, packet, Want::Drop("no_service"))]);
+        check(&bed, &[(source, packet, Want::Drop("impossible_source"))]);
     }
 }
 
