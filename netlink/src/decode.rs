@@ -2,7 +2,7 @@
 
 use crate::device::Device;
 use crate::ours;
-use crate::types::Link;
+use crate::types::{Link, Router, Way};
 use ipnet::IpNet;
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
@@ -11,7 +11,8 @@ use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
 };
 use rtnetlink::packet_route::route::{
-    RouteAddress, RouteAttribute, RouteMessage, RouteType, RouteVia,
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteLwEnCapType, RouteMessage,
+    RouteNextHopFlags, RouteType, RouteVia,
 };
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -197,6 +198,105 @@ pub(crate) fn gateways(message: &RouteMessage) -> Vec<IpAddr> {
         }
     }
     gateways
+}
+
+/// Looked up behind the main table (`RT_TABLE_DEFAULT` in include/uapi/linux/rtnetlink.h).
+pub(crate) const DEFAULT_TABLE: u8 = 253;
+
+/// A route as a lookup would find it, in a table that is looked up for everybody.
+pub(crate) struct Row {
+    pub(crate) table: Table,
+    pub(crate) prefix: IpNet,
+    /// The lower one wins.
+    pub(crate) metric: u32,
+    pub(crate) way: Way,
+}
+
+/// The tables that are looked up for everybody, but for the local one: whose routes are to be found before all others, and
+/// are longer than all others. They count as the main one's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Table {
+    Main,
+    Default,
+}
+
+/// `None` for routes of other tables, to `lo`, and those of which no next hop is alive.
+pub(crate) fn row(message: &RouteMessage) -> Option<Row> {
+    if message.header.flags.contains(RouteFlags::Cloned) || is_loopback_route(message) {
+        return None;
+    }
+    let prefix = route_prefix(message)?;
+    let mut number = u32::from(message.header.table);
+    let mut metric = 0;
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Table(table) => number = *table,
+            RouteAttribute::Priority(priority) => metric = *priority,
+            _ => {}
+        }
+    }
+    let is = |table: u8| number == u32::from(table);
+    let table = if is(RouteHeader::RT_TABLE_MAIN) || is(crate::silence::LOCAL_TABLE) {
+        Table::Main
+    } else if is(DEFAULT_TABLE) {
+        Table::Default
+    } else {
+        return None;
+    };
+    Some(Row { table, prefix, metric, way: way(message)? })
+}
+
+fn way(message: &RouteMessage) -> Option<Way> {
+    let header = &message.header;
+    match header.kind {
+        RouteType::Unicast => {}
+        RouteType::Local | RouteType::Broadcast | RouteType::Anycast | RouteType::Multicast => {
+            return Some(Way::Local);
+        }
+        _ => return Some(Way::Unknown),
+    }
+    let is_for_some = header.source_prefix_length != 0 || header.tos != 0;
+    if is_for_some || is_tunnel(&message.attributes) {
+        return Some(Way::Unknown);
+    }
+    let mut routers: Vec<Router> = Vec::new();
+    let (mut link, mut via) = (None, None);
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Oif(index) => link = Some(*index),
+            RouteAttribute::MultiPath(hops) => {
+                for hop in hops {
+                    if hop.flags.contains(RouteNextHopFlags::Dead) {
+                        continue;
+                    }
+                    let Some(via) = hop.attributes.iter().find_map(gateway) else {
+                        return Some(Way::Unknown);
+                    };
+                    if is_tunnel(&hop.attributes) {
+                        return Some(Way::Unknown);
+                    }
+                    routers.push((hop.interface_index, via));
+                }
+                if routers.is_empty() {
+                    return None;
+                }
+            }
+            other => via = via.or_else(|| gateway(other)),
+        }
+    }
+    match (link, via) {
+        _ if !routers.is_empty() => Some(Way::Routers(routers)),
+        _ if header.flags.contains(RouteFlags::Dead) => None,
+        (Some(link), Some(via)) => Some(Way::Routers(vec![(link, via)])),
+        (Some(link), None) if link != ours::LOOPBACK_INDEX => Some(Way::Link(link)),
+        _ => Some(Way::Unknown),
+    }
+}
+
+fn is_tunnel(attributes: &[RouteAttribute]) -> bool {
+    attributes.iter().any(|attribute| {
+        matches!(attribute, RouteAttribute::EncapType(kind) if *kind != RouteLwEnCapType::None)
+    })
 }
 
 fn gateway(attribute: &RouteAttribute) -> Option<IpAddr> {

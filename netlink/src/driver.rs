@@ -4,16 +4,17 @@ use crate::address_table::AddressTable;
 use crate::decode::{NeighKey, Route};
 use crate::epoch::Epoch;
 use crate::error::{RequestError, StartError};
-use crate::kernel::{self, Dump};
+use crate::kernel::{self, Dump, Routing};
 use crate::ours::LOOPBACK_INDEX;
 use crate::socket::{Message, Notifications, Requests};
 use crate::surroundings::Follower;
 use crate::tables::{Change, Tables};
 use crate::track::Tracker;
-use crate::types::{Gateways, Link, Resolution, Surroundings};
+use crate::types::{Link, Resolution, Surroundings, Way, Ways};
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
+use ipnet::IpNet;
 use nix::errno::Errno;
 use rtnetlink::packet_core::NetlinkPayload;
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,8 +48,8 @@ enum Event {
     Dumped(Result<Dump, RequestError>),
     Routed(Vec<IpAddr>, Result<Vec<Route>, RequestError>),
     Probed(Vec<NeighKey>, Result<Vec<Result<(), Errno>>, RequestError>),
-    /// The next hops of all routes.
-    Gateways(Result<Gateways, RequestError>),
+    /// All routes.
+    Routing(Result<Routing, RequestError>),
     /// A pause is over: a probe or the epoch is due, or an unanswered question may be asked again.
     Deadline,
 }
@@ -59,6 +60,7 @@ pub(crate) struct Outputs {
     pub(crate) resolutions: watch::Receiver<Arc<BTreeMap<IpAddr, Resolution>>>,
     pub(crate) routing_epoch: watch::Receiver<u64>,
     pub(crate) surroundings: watch::Receiver<Arc<Surroundings>>,
+    pub(crate) ways: watch::Receiver<Arc<Ways>>,
     pub(crate) addresses: watch::Receiver<AddressTable>,
 }
 
@@ -84,6 +86,7 @@ pub(crate) struct Driver {
     surroundings: Follower,
     links: watch::Sender<Arc<BTreeMap<u32, Link>>>,
     resolutions: watch::Sender<Arc<BTreeMap<IpAddr, Resolution>>>,
+    ways: watch::Sender<Arc<Ways>>,
 }
 
 /// Opens the sockets, reads the first state and starts the task. It ends when `commands` closes.
@@ -95,9 +98,9 @@ pub(crate) async fn start(
     let (requests, requests_task) = Requests::open().map_err(StartError::Open)?;
     let tables = Tables::new(kernel::dump(&requests).await.map_err(StartError::Read)?);
     // Before anything can be programmed: nobody is to take a router's address for a free one.
-    let gateways = kernel::gateways(&requests).await.map_err(StartError::Read)?;
+    let Routing { gateways, ways } = kernel::routing(&requests).await.map_err(StartError::Read)?;
     let others = tables.addresses.borrow().others();
-    let driver = Driver {
+    let mut driver = Driver {
         surroundings: Follower::new(others, gateways),
         commands,
         notifications,
@@ -113,13 +116,17 @@ pub(crate) async fn start(
         epoch: Epoch::default(),
         links: watch::Sender::new(Arc::new(tables.links.clone())),
         resolutions: watch::Sender::default(),
+        ways: watch::Sender::default(),
         tables,
     };
+    driver.take_ways(ways);
+    driver.publish_ways();
     let outputs = Outputs {
         links: driver.links.subscribe(),
         resolutions: driver.resolutions.subscribe(),
         routing_epoch: driver.epoch.subscribe(),
         surroundings: driver.surroundings.subscribe(),
+        ways: driver.ways.subscribe(),
         addresses: driver.tables.addresses.subscribe(),
     };
     driver.report_loopback();
@@ -185,13 +192,20 @@ impl Driver {
             Event::Dumped(dump) => self.dumped(dump),
             Event::Routed(destinations, answers) => self.routed(destinations, answers),
             Event::Probed(neighs, answers) => self.probed(&neighs, answers),
-            Event::Gateways(answer) => {
-                if let Err(error) = &answer {
-                    let error = error as &dyn std::error::Error;
-                    tracing::warn!(error, "cannot read the routes' next hops");
-                    self.retry_later();
-                }
-                self.surroundings.answered(answer.ok(), Instant::now());
+            Event::Routing(answer) => {
+                let gateways = match answer {
+                    Ok(Routing { gateways, ways }) => {
+                        self.take_ways(ways);
+                        Some(gateways)
+                    }
+                    Err(error) => {
+                        let error = &error as &dyn std::error::Error;
+                        tracing::warn!(error, "cannot read the routes");
+                        self.retry_later();
+                        None
+                    }
+                };
+                self.surroundings.answered(gateways, Instant::now());
             }
             Event::Deadline => {}
         }
@@ -220,6 +234,7 @@ impl Driver {
                 self.epoch.want();
             }
             Change::Rules => {
+                self.surroundings.routes_changed();
                 self.tracker.invalidate_all();
                 self.epoch.want();
             }
@@ -345,6 +360,8 @@ impl Driver {
                 }
                 changed
             });
+            // Whatever moves them is seen by the tracker.
+            self.publish_ways();
         }
         self.surroundings.flush(|| self.tables.addresses.borrow().others());
         self.epoch.flush(now);
@@ -380,8 +397,7 @@ impl Driver {
         }
         if self.surroundings.ask(now) {
             let requests = self.requests.clone();
-            self.work
-                .push(async move { Event::Gateways(kernel::gateways(&requests).await) }.boxed());
+            self.work.push(async move { Event::Routing(kernel::routing(&requests).await) }.boxed());
         }
         if !self.probing {
             let neighs = self.tracker.take_due(&self.tables.links, now);
@@ -397,6 +413,41 @@ impl Driver {
                 );
             }
         }
+    }
+
+    /// Has the routers of other ways resolved.
+    fn take_ways(&mut self, ways: Option<BTreeMap<IpNet, Way>>) {
+        if ways.is_none() {
+            tracing::info!(
+                "too many routes to follow; ways to clients are the kernel's where it forwards, else those of their packets"
+            );
+        }
+        let prefixes = ways.unwrap_or_default();
+        let routers = prefixes.values().filter_map(|way| match way {
+            Way::Routers(routers) => Some(routers),
+            Way::Unknown | Way::Local | Way::Link(_) => None,
+        });
+        let routers = routers.flatten().copied().collect();
+        self.tracker.keep(routers, &self.tables.neighs, Instant::now());
+        self.ways.send_if_modified(|ways| {
+            let changed = *ways.prefixes != prefixes;
+            if changed {
+                let routers = self.tracker.routers(&self.tables.links);
+                *ways = Arc::new(Ways { prefixes: Arc::new(prefixes), routers });
+            }
+            changed
+        });
+    }
+
+    fn publish_ways(&self) {
+        self.ways.send_if_modified(|ways| {
+            let routers = self.tracker.routers(&self.tables.links);
+            let changed = ways.routers != routers;
+            if changed {
+                *ways = Arc::new(Ways { prefixes: Arc::clone(&ways.prefixes), routers });
+            }
+            changed
+        });
     }
 
     fn retry_later(&mut self) {

@@ -4,7 +4,7 @@ use crate::driver::{self, Command, Outputs};
 use crate::error::{AddVipError, AddressForError, RemoveVipError, StartError, VipsError};
 use crate::kernel;
 use crate::socket::Requests;
-use crate::types::{Addresses, Link, Resolution, Surroundings};
+use crate::types::{Addresses, Link, Resolution, Surroundings, Ways};
 use crate::vip::Vips;
 use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};
@@ -55,6 +55,12 @@ impl Netlink {
     /// followed; routes are read again after a change, at most once a second.
     pub fn surroundings(&self) -> watch::Receiver<Arc<Surroundings>> {
         self.outputs.surroundings.clone()
+    }
+
+    /// Where packets to anybody go, published when a route or the MAC of a router changes. Routes are read again after a
+    /// change, at most once a second.
+    pub fn ways(&self) -> watch::Receiver<Arc<Ways>> {
+        self.outputs.ways.clone()
     }
 
     /// Puts a VIP on `lo` with our mark. Does nothing when it is there and ours.

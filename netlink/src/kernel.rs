@@ -3,14 +3,18 @@
 use crate::decode::{self, Addr, Neigh, NeighKey, Route};
 use crate::error::RequestError;
 use crate::socket::Requests;
-use crate::types::{Gateways, Link};
+use crate::types::{Gateways, Link, Way};
+use crate::ways::{Routes, ways};
+use ipnet::IpNet;
 use nix::errno::Errno;
 use rtnetlink::packet_core::NLM_F_CREATE;
 use rtnetlink::packet_route::address::AddressMessage;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
 use rtnetlink::packet_route::neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourMessage};
 use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage};
+use rtnetlink::packet_route::rule::RuleMessage;
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// Everything the driver follows, as of one moment after the multicast groups were joined.
@@ -64,26 +68,52 @@ async fn neighs(requests: &Requests) -> Result<Vec<(NeighKey, Neigh)>, RequestEr
         .collect())
 }
 
-/// Every next hop of the host's unicast routes, of any table and both families.
-pub(crate) async fn gateways(requests: &Requests) -> Result<Gateways, RequestError> {
+/// What the routes say.
+pub(crate) struct Routing {
+    /// Every next hop of the host's unicast routes, of any table.
+    pub(crate) gateways: Gateways,
+    /// `None` when there are too many.
+    pub(crate) ways: Option<BTreeMap<IpNet, Way>>,
+}
+
+/// What the kernel's routes of both families say.
+pub(crate) async fn routing(requests: &Requests) -> Result<Routing, RequestError> {
     let mut all = Gateways::default();
+    let mut families = Vec::new();
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
         let mut message = RouteMessage::default();
         message.header.address_family = family;
         // A router's table may be large, and its next hops are few.
-        let take = |gateways: &mut Gateways, row| {
+        let take = |(gateways, routes): &mut (Gateways, Routes), row| {
             if let RouteNetlinkMessage::NewRoute(message) = row {
                 let is_default = message.header.destination_prefix_length == 0;
                 let Gateways { default, other } = gateways;
                 let known = if is_default { default } else { other };
                 known.extend(decode::gateways(&message));
+                routes.take(&message);
             }
         };
-        let read = requests.fold(RouteNetlinkMessage::GetRoute(message), take).await?;
+        let (read, routes): (Gateways, Routes) =
+            requests.fold(RouteNetlinkMessage::GetRoute(message), take).await?;
         all.default.extend(read.default);
         all.other.extend(read.other);
+        families.push((routes, rules(requests, family).await?));
     }
-    Ok(all)
+    Ok(Routing { gateways: all, ways: ways(families) })
+}
+
+async fn rules(
+    requests: &Requests,
+    family: AddressFamily,
+) -> Result<Vec<RuleMessage>, RequestError> {
+    let mut message = RuleMessage::default();
+    message.header.family = family;
+    let rows = requests.dump(RouteNetlinkMessage::GetRule(message)).await?;
+    let rules = rows.into_iter().filter_map(|row| match row {
+        RouteNetlinkMessage::NewRule(message) => Some(message),
+        _ => None,
+    });
+    Ok(rules.collect())
 }
 
 /// The routes the kernel chooses for these destinations, in their order.

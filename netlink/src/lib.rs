@@ -28,6 +28,7 @@ mod tables;
 mod track;
 mod types;
 mod vip;
+mod ways;
 
 pub use device::Device;
 pub use error::{
@@ -35,4 +36,6 @@ pub use error::{
 };
 pub use handle::Netlink;
 pub use ours::ADDRESS_PROTOCOL;
-pub use types::{Addresses, Gateways, Link, NextHop, OtherAddress, Resolution, Surroundings};
+pub use types::{
+    Addresses, Gateways, Link, NextHop, OtherAddress, Resolution, Router, Surroundings, Way, Ways,
+};

@@ -29,6 +29,8 @@ pub(crate) struct Tracker {
     /// Destinations to ask the kernel about.
     dirty: BTreeSet<IpAddr>,
     gateways: BTreeMap<NeighKey, Gateway>,
+    /// Neighbours that are wanted for themselves: routers on the ways to anybody.
+    routers: BTreeSet<NeighKey>,
     /// Something that a resolution is made of has changed since it was last read.
     changed: bool,
 }
@@ -76,6 +78,36 @@ impl Tracker {
             }
         }
         self.drop_unused_gateways();
+    }
+
+    /// Replaces the whole set of routers that are kept resolved besides.
+    pub(crate) fn keep(
+        &mut self,
+        routers: BTreeSet<NeighKey>,
+        neighs: &HashMap<NeighKey, Neigh>,
+        now: Instant,
+    ) {
+        if self.routers == routers {
+            return;
+        }
+        for key in &routers {
+            self.gateways.entry(*key).or_insert_with(|| Gateway::new(neighs.get(key), now));
+        }
+        self.routers = routers;
+        self.changed = true;
+        self.drop_unused_gateways();
+    }
+
+    /// Those of them whose MAC is known, by links that are up.
+    pub(crate) fn routers(&self, links: &BTreeMap<u32, Link>) -> BTreeMap<NeighKey, NextHop> {
+        let known = self.routers.iter().filter_map(|(link_index, gateway)| {
+            let route = Route::Via { link_index: *link_index, gateway: *gateway };
+            match self.resolution(route, links) {
+                Resolution::Resolved(next_hop) => Some(((*link_index, *gateway), next_hop)),
+                _ => None,
+            }
+        });
+        known.collect()
     }
 
     /// Routes inside this prefix may have changed.
@@ -214,7 +246,7 @@ impl Tracker {
                 _ => None,
             })
             .collect();
-        self.gateways.retain(|key, _| used.contains(key));
+        self.gateways.retain(|key, _| used.contains(key) || self.routers.contains(key));
     }
 }
 

@@ -2,8 +2,9 @@
 
 use crate::device::Device;
 use ipnet::IpNet;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// One network interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,6 +75,31 @@ pub struct Gateways {
     pub default: BTreeSet<IpAddr>,
     /// Of routes to some place: these may be servers, as nodes of a cluster are for their pods.
     pub other: BTreeSet<IpAddr>,
+}
+
+/// A router: the link and the neighbour's address.
+pub type Router = (u32, IpAddr);
+
+/// Where packets to the destinations of one prefix go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Nowhere that can be followed: a route that rejects, through a tunnel, or for some packets only.
+    Unknown,
+    /// An address of this host, or a broadcast or multicast address of it.
+    Local,
+    /// A network of this link: each destination is its own neighbour.
+    Link(u32),
+    /// Through one of these.
+    Routers(Vec<Router>),
+}
+
+/// Where packets to anybody go; the longest prefix is meant.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ways {
+    /// By the kernel's main table. Empty when there are too many routes, or rules of others choose among tables.
+    pub prefixes: Arc<BTreeMap<IpNet, Way>>,
+    /// The routers whose MAC is known, by a link that is up.
+    pub routers: BTreeMap<Router, NextHop>,
 }
 
 /// Addresses that are in use here and are no VIPs of ours.

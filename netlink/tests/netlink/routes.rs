@@ -1,9 +1,9 @@
 //! Routes: through a gateway, moved to another, gone, rejecting, local; links that go down.
 
 use crate::support::{
-    Peer, addresses, in_namespace, ip, link_index, resolution, resolves_to, until,
+    Peer, address, addresses, in_namespace, ip, link_index, resolution, resolves_to, until,
 };
-use sluice_netlink::{Gateways, Netlink, Resolution, Surroundings};
+use sluice_netlink::{Gateways, Netlink, Resolution, Surroundings, Way, Ways};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -246,5 +246,62 @@ fn gateways_and_other_addresses_are_followed() {
         assert!(read.vips.contains(&vip) && read.others == around.borrow().addresses, "{read:?}");
         ip("address del 203.0.113.10/24 dev wan1");
         until(&mut around, "it is gone", |known| !is_other(known)).await;
+    });
+}
+
+#[test]
+fn ways_to_anybody_are_followed() {
+    in_namespace(|| async {
+        let [first, second] = two_gateways();
+        route_through(1);
+        ip("route add unreachable 10.99.0.0/16");
+        let netlink = Netlink::start().await.unwrap();
+        let mut ways = netlink.ways();
+        let [wan1, wan2] = ["wan1", "wan2"].map(|name| link_index(&netlink, name));
+        let of = |known: &Ways, net: &str| known.prefixes.get(&net.parse().unwrap()).cloned();
+        let router = |n: u32| (if n == 1 { wan1 } else { wan2 }, address(&format!("10.{n}.0.2")));
+        for (net, way) in [
+            ("10.88.0.0/24", Way::Routers(vec![router(1)])),
+            ("10.1.0.0/24", Way::Link(wan1)),
+            ("10.1.0.1/32", Way::Local),
+            ("2001:db8:1::1/128", Way::Local),
+            ("2001:db8:2::/64", Way::Link(wan2)),
+            ("10.99.0.0/16", Way::Unknown),
+        ] {
+            assert_eq!(of(&ways.borrow(), net), Some(way), "{net}, at the start");
+        }
+        let has = |known: &Arc<Ways>, router: &(u32, IpAddr), mac: [u8; 6]| {
+            known.routers.get(router).is_some_and(|hop| hop.destination_mac == mac)
+        };
+        let mac = first.mac();
+        until(&mut ways, "the first router", |known| has(known, &router(1), mac)).await;
+
+        // Another MAC, as of a router that takes the address over.
+        first.ip("link set eth0 address 02:00:5e:00:01:01");
+        ip("neigh flush dev wan1");
+        let mac = [2, 0, 0x5e, 0, 1, 1];
+        until(&mut ways, "its new MAC", |known| has(known, &router(1), mac)).await;
+
+        route_through(2);
+        let (mac, both) = (second.mac(), [router(1), router(2)]);
+        until(&mut ways, "the other router", |known| {
+            of(known, "10.88.0.0/24") == Some(Way::Routers(vec![router(2)]))
+                && has(known, &router(2), mac)
+                && !known.routers.contains_key(&router(1))
+        })
+        .await;
+        ip("route replace 10.88.0.0/24 nexthop via 10.1.0.2 nexthop via 10.2.0.2");
+        until(&mut ways, "both", |known| {
+            of(known, "10.88.0.0/24") == Some(Way::Routers(both.to_vec()))
+                && known.routers.keys().filter(|(_, ip)| ip.is_ipv4()).eq(&both)
+        })
+        .await;
+
+        // Who chooses by a rule of his own is not followed.
+        ip("rule add fwmark 7 lookup 100");
+        until(&mut ways, "nothing", |known| of(known, "10.88.0.0/24").is_none()).await;
+        assert!(of(&ways.borrow(), "2001:db8:88::/64").is_some(), "the other family is");
+        ip("rule del fwmark 7");
+        until(&mut ways, "it again", |known| of(known, "10.88.0.0/24").is_some()).await;
     });
 }
