@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::health::{Checks, Reports};
 use crate::http::Connections;
 use crate::ledger::SharedLedger;
-use crate::ports::{Addresses, DataPlane, NextHops, Routes};
+use crate::ports::{Addresses, ClientWays, DataPlane, NextHops, Routes};
 use crate::reconcile::{Look, Reconciler};
 use crate::sources::{Bridges, Merged};
 use crate::status::{Meter, PeerProblems, SourceReports, View};
@@ -78,6 +78,7 @@ pub(super) struct Appliance {
     /// What of the desired state may not be.
     pub(super) refused: Refused,
     pub(super) next_hops: NextHops,
+    pub(super) client_ways: ClientWays,
     pub(super) peers: Vec<PeerStatus>,
     pub(super) meter: Meter,
     pub(super) snapshots: watch::Sender<Arc<Snapshot>>,
@@ -112,6 +113,7 @@ impl Appliance {
             }
             Event::Health(verdicts) => self.take_reports(verdicts),
             Event::NextHops(resolutions) => self.take_ways(resolutions),
+            Event::Ways(ways) => self.client_ways.known(ways),
             Event::Surroundings(surroundings) => self.take_surroundings(surroundings),
             Event::Routing => {
                 if let Err(error) = self.data_plane.flush_cache().await {
@@ -136,6 +138,7 @@ impl Appliance {
     /// Makes the world follow what was taken in, and shows it.
     pub(super) async fn flush(&mut self) {
         self.give_next_hops().await;
+        self.give_client_ways().await;
         if let Some(look) = self.due.take() {
             self.pass(look).await;
         }
@@ -214,6 +217,14 @@ impl Appliance {
                 self.data_plane_problem = None;
             }
             Err(error) => self.complain(format!("cannot set next hops: {error:#}")),
+        }
+    }
+
+    pub(super) async fn give_client_ways(&mut self) {
+        let Some(ways) = self.client_ways.next(Instant::now()) else { return };
+        match self.data_plane.set_ways(ClientWays::of_xdp(&ways)).await {
+            Ok(()) => self.client_ways.given(ways),
+            Err(error) => self.complain(format!("cannot set ways to clients: {error:#}")),
         }
     }
 

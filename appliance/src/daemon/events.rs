@@ -5,7 +5,7 @@ use crate::health::Reports;
 use crate::sources::Merged;
 use futures_util::FutureExt as _;
 use sluice_bgp::PeerStatus;
-use sluice_netlink::{Link, Resolution, Surroundings};
+use sluice_netlink::{Link, Resolution, Surroundings, Ways};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -26,6 +26,8 @@ pub(super) enum Event {
     Health(Reports),
     /// A way to a backend changed.
     NextHops(Arc<BTreeMap<IpAddr, Resolution>>),
+    /// A route, or a router that clients are reached by, changed.
+    Ways(Arc<Ways>),
     /// An address of this host that is no VIP, or a next hop of its routes, came or went.
     Surroundings(Arc<Surroundings>),
     /// Ways to somewhere have changed: what the data plane has cached of them no longer holds.
@@ -62,6 +64,7 @@ pub(super) struct Wakeups {
     links: watch::Receiver<Arc<BTreeMap<u32, Link>>>,
     routing: watch::Receiver<u64>,
     surroundings: watch::Receiver<Arc<Surroundings>>,
+    ways: watch::Receiver<Arc<Ways>>,
     peers: Option<watch::Receiver<Vec<PeerStatus>>>,
     tick: Interval,
 }
@@ -92,6 +95,7 @@ impl Wakeups {
             links: appliance.netlink.links(),
             routing: appliance.netlink.routing_epoch(),
             surroundings: appliance.netlink.surroundings(),
+            ways: appliance.netlink.ways(),
             peers: None,
             tick,
         };
@@ -100,6 +104,7 @@ impl Wakeups {
         wakeups.next_hops.mark_changed();
         wakeups.links.mark_changed();
         wakeups.surroundings.mark_changed();
+        wakeups.ways.mark_changed();
         wakeups.rewire(appliance);
         wakeups
     }
@@ -131,6 +136,7 @@ impl Wakeups {
             read = latest(&mut self.desired) => read.map_or(Event::Lost("the ledger"), Event::Desired),
             read = latest(&mut self.links) => read.map_or(Event::Lost("netlink"), Event::Links),
             read = latest(&mut self.next_hops) => read.map_or(Event::Lost("netlink"), Event::NextHops),
+            read = latest(&mut self.ways) => read.map_or(Event::Lost("netlink"), Event::Ways),
             read = latest(&mut self.surroundings) => {
                 read.map_or(Event::Lost("netlink"), Event::Surroundings)
             }

@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::health::{Checks, Reports};
 use crate::http::{App, Sources};
 use crate::ledger::{Ledger, SharedLedger};
-use crate::ports::{Addresses, DataPlane, NextHops, Routes};
+use crate::ports::{Addresses, ClientWays, DataPlane, NextHops, Routes};
 use crate::reconcile::{Look, Reconciler};
 use crate::status::{Meter, PeerProblems};
 use anyhow::{Context as _, bail};
@@ -77,6 +77,7 @@ pub(super) async fn start(path: PathBuf, config: Config, api: Handle) -> anyhow:
         peer_problems: PeerProblems::new(),
         reports: watch::Sender::default(),
         report_revision: first_revision(),
+        client_ways: ClientWays::new(netlink.ways().borrow().clone(), now),
         resolutions: netlink.resolutions().borrow().clone(),
         surroundings: netlink.surroundings().borrow().clone(),
         refused: Refused::default(),
@@ -131,6 +132,7 @@ async fn bring_up(appliance: &mut Appliance) -> anyhow::Result<()> {
     appliance.take_desired(Arc::clone(&appliance.merged));
     wait_for_next_hops(appliance).await?;
     appliance.give_next_hops().await;
+    appliance.give_client_ways().await;
     appliance.due = None;
     appliance.pass(Look::Memory).await;
     let routes = &mut appliance.reconciler.routes;

@@ -123,6 +123,10 @@ impl DataPlane {
         Ok(self.call(move |data_plane| data_plane.set_next_hops(&next_hops)).await??)
     }
 
+    pub(crate) async fn set_ways(&self, ways: sluice_xdp::Ways) -> anyhow::Result<()> {
+        Ok(self.call(move |data_plane| data_plane.set_ways(&ways)).await??)
+    }
+
     /// Makes every cached flow look its way up again.
     pub(crate) async fn flush_cache(&self) -> anyhow::Result<()> {
         Ok(self.call(|data_plane| data_plane.flush_cache()).await??)

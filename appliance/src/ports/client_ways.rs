@@ -1,0 +1,101 @@
+//! The ways to the clients, from netlink to the data plane.
+
+use super::convert::next_hop_to_xdp;
+use sluice_netlink::{Way, Ways};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// A data plane that was taken over knows its routers; the first set that replaces them waits this long for netlink to
+/// know them all. The kernel gives a neighbour up after three unanswered requests, a second apart.
+const FIRST_SET_WITHIN: Duration = Duration::from_secs(4);
+
+/// Decides which set the data plane is given.
+pub(crate) struct ClientWays {
+    known: Arc<Ways>,
+    given: Option<Arc<Ways>>,
+    first_by: Instant,
+}
+
+// === impl ClientWays ===
+
+impl ClientWays {
+    pub(crate) fn new(known: Arc<Ways>, now: Instant) -> Self {
+        ClientWays { known, given: None, first_by: now + FIRST_SET_WITHIN }
+    }
+
+    /// What netlink knows by now.
+    pub(crate) fn known(&mut self, ways: Arc<Ways>) {
+        self.known = ways;
+    }
+
+    /// The set to give now; `None` when the data plane has it already or should keep what it has for a moment.
+    pub(crate) fn next(&self, now: Instant) -> Option<Arc<Ways>> {
+        let is_new = self.given.as_ref().is_none_or(|given| *given != self.known);
+        let is_too_early = self.given.is_none() && now < self.first_by && !self.is_complete();
+        (is_new && !is_too_early).then(|| Arc::clone(&self.known))
+    }
+
+    /// The data plane has this set.
+    pub(crate) fn given(&mut self, ways: Arc<Ways>) {
+        self.given = Some(ways);
+    }
+
+    /// Whether every router is known.
+    fn is_complete(&self) -> bool {
+        self.known.prefixes.values().all(|way| match way {
+            Way::Routers(routers) => routers.iter().all(|r| self.known.routers.contains_key(r)),
+            Way::Unknown | Way::Local | Way::Link(_) => true,
+        })
+    }
+
+    /// The same in the data plane's words.
+    pub(crate) fn of_xdp(ways: &Ways) -> sluice_xdp::Ways {
+        let way = |way: &Way| match way {
+            Way::Unknown => sluice_xdp::Way::Unknown,
+            Way::Local => sluice_xdp::Way::Local,
+            Way::Link(link_index) => sluice_xdp::Way::Link(*link_index),
+            Way::Routers(routers) => sluice_xdp::Way::Routers(routers.clone()),
+        };
+        let routers = ways.routers.iter().map(|(router, hop)| (*router, next_hop_to_xdp(*hop)));
+        sluice_xdp::Ways {
+            prefixes: ways.prefixes.iter().map(|(net, w)| (*net, way(w))).collect(),
+            routers: routers.collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+    use std::net::IpAddr;
+
+    fn ways(is_known: bool) -> Arc<Ways> {
+        let router = (2, IpAddr::from([10, 0, 0, 1]));
+        let hop =
+            sluice_netlink::NextHop { link_index: 2, source_mac: [2; 6], destination_mac: [4; 6] };
+        let net = "0.0.0.0/0".parse().unwrap();
+        Arc::new(Ways {
+            prefixes: Arc::new(BTreeMap::from([(net, Way::Routers(vec![router]))])),
+            routers: is_known.then_some((router, hop)).into_iter().collect(),
+        })
+    }
+
+    #[test]
+    fn the_first_set_waits_for_its_routers_and_later_ones_do_not() {
+        let now = Instant::now();
+        let mut client_ways = ClientWays::new(ways(false), now);
+        assert_eq!(client_ways.next(now), None, "what was adopted goes on");
+        assert_eq!(client_ways.next(now + FIRST_SET_WITHIN), Some(ways(false)));
+        client_ways.known(ways(true));
+        assert_eq!(client_ways.next(now), Some(ways(true)));
+        client_ways.given(ways(true));
+        assert_eq!(client_ways.next(now), None, "nothing changed");
+        client_ways.known(ways(false));
+        assert_eq!(
+            client_ways.next(now),
+            Some(ways(false)),
+            "a router that is gone is told at once"
+        );
+    }
+}
