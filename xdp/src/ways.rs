@@ -261,7 +261,7 @@ mod tests {
         let change = held.become_these(&other);
         let [(id, _)] = change.hops[..] else { panic!("{change:?}") };
         assert_eq!(change.entries.len(), 1);
-        assert_eq!(held.entries[&"0.0.0.0/0".parse().unwrap()].hops[0], id as u16);
+        assert_eq!(held.entries[&"0.0.0.0/0".parse().unwrap()].hops[0], u16::try_from(id).unwrap());
         assert_eq!(change.gone_hops, [0], "the first router's number");
         assert_eq!(held.become_these(&other), Change::default(), "the same is no change");
     }

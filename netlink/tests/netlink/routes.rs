@@ -120,12 +120,12 @@ fn an_address_of_this_host_is_local() {
         for own in ["10.1.0.1", "2001:db8:1::1", "127.0.0.1"] {
             resolution(&netlink, own, |r| *r == Resolution::Local).await;
         }
-        // A VIP is local as long as it is ours.
+        // A VIP is no address of the kernel's: what this host sends to it goes to the router, as a client's would.
         for backend in BEHIND {
             let vip = backend.parse().unwrap();
             resolves_to(&netlink, backend, first.mac()).await;
             netlink.add_vip(vip).await.unwrap();
-            resolution(&netlink, backend, |r| *r == Resolution::Local).await;
+            resolves_to(&netlink, backend, first.mac()).await;
             netlink.remove_vip(vip).await.unwrap();
             resolves_to(&netlink, backend, first.mac()).await;
         }
