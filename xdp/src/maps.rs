@@ -62,6 +62,9 @@ pub(crate) struct Trie<K: Plain, V: Plain> {
     map: LpmTrie<MapData, Shared<K>, Shared<V>>,
 }
 
+/// What a trie holds at one key.
+pub(crate) type Row<K, V> = (Key<Shared<K>>, V);
+
 // === impl Maps ===
 
 impl Maps {
@@ -204,7 +207,7 @@ impl<K: Plain, V: Plain> Trie<K, V> {
     }
 
     /// Everything in the trie, in no order.
-    pub(crate) fn entries(&self) -> Result<Vec<(Key<Shared<K>>, V)>, MapFailure> {
+    pub(crate) fn entries(&self) -> Result<Vec<Row<K, V>>, MapFailure> {
         let entries = self.map.iter().map(|entry| entry.map(|(key, Shared(value))| (key, value)));
         entries.map(|entry| entry.map_err(failure(self.name))).collect()
     }
