@@ -369,7 +369,8 @@ fn a_forged_reply_changes_nothing() {
             ("for the host itself", forged("10.0.0.2:45000", ACK), Want::Pass),
         ],
     );
-    bed.backend_of(&Packet::tcp(end(CLIENT4), end(VIP4_TCP), SYN));
+    let syn = Packet::tcp(end(CLIENT4), end(VIP4_TCP), SYN);
+    assert_eq!(bed.send(&syn).verdict, Verdict::Redirect);
     let tables = |bed: &Bed| (count(bed, names::FLOWS), count(bed, names::UNCONFIRMED));
     let kinds = [SYN | ACK, ACK, FIN | ACK, RST, RST | ACK, 0, SYN | FIN | RST];
     for flags in kinds {
@@ -382,7 +383,9 @@ fn a_forged_reply_changes_nothing() {
     let net = "10.1.0.0/24";
     let over_this = [given[0].clone(), (net, Way::Link(INGRESS)), given[2].clone()];
     bed.plane.set_ways(&ways(&over_this, &routers)).unwrap();
+    bed.set_next_hop("10.1.0.11", Some(NextHop { link_index: INGRESS, ..hop_back }));
     Connection::open(&bed, end(CLIENT4), end(VIP4_TCP));
+    bed.set_next_hop("10.1.0.11", Some(hop_back));
     assert_eq!(tables(&bed), (1, 0));
     bed.plane.set_ways(&ways(&given, &routers)).unwrap();
     for flags in kinds {
