@@ -18,6 +18,7 @@ use sluice_xdp_abi::way::WayKind;
 
 use crate::cache::{CacheKey, Rewrite};
 use crate::cpu::Cpu;
+use crate::impossible::is_no_client;
 use crate::lists::contains;
 use crate::maps::{ENDPOINTS, FRONTENDS, SERVICES, VIPS};
 use crate::packet::{ACK, Kind, Packet, SYN, TCP, parse};
@@ -44,6 +45,10 @@ fn translate(cpu: &Cpu, packet: &Packet) -> Option<u32> {
         return None;
     }
     let client = unpair(&packet.destination);
+    // Multicast and broadcast of the backend's own, such as mDNS from a port that is served, are no reply.
+    if is_no_client(packet.is_v4, &client) {
+        return None;
+    }
     let endpoint_key = EndpointKey {
         address: unpair(&packet.source),
         port_be: packet.source_port_be(),

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use nix::net::if_::if_nametoindex;
 use sluice_xdp::{NextHop, Router, Way, Ways};
-use sluice_xdp_abi::flow::{Flow, FlowState};
+use sluice_xdp_abi::flow::{Flow, FlowKey, FlowState};
 use sluice_xdp_abi::life::ANSWERED;
 use sluice_xdp_abi::names;
 
@@ -289,6 +289,9 @@ fn an_unknown_reply_of_one_frontend_is_translated() {
     let probe = from("10.0.0.2:45000", ACK);
     let neighbour = from("10.0.0.9:45000", ACK);
     let other_port = Packet::tcp(end("10.1.0.11:22"), end(CLIENT4), ACK);
+    let mdns = Packet::udp(end("10.1.0.11:5353"), end("224.0.0.251:5353"), b"who");
+    let broadcast = Packet::udp(end("10.1.0.11:5353"), end("255.255.255.255:68"), b"all");
+    let multicast6 = Packet::tcp(end(BACKEND6_TCP), end("[ff02::fb]:5353"), ACK);
     check(
         &bed,
         &[
@@ -301,6 +304,9 @@ fn an_unknown_reply_of_one_frontend_is_translated() {
             ("the answer to a health check", probe, Want::Pass),
             ("to a neighbour nobody knows", neighbour, Want::Pass),
             ("from another port", other_port, Want::Pass),
+            ("multicast", mdns, Want::Pass),
+            ("broadcast", broadcast, Want::Pass),
+            ("multicast over IPv6", multicast6, Want::Pass),
         ],
     );
 
@@ -394,6 +400,53 @@ fn a_forged_reply_changes_nothing() {
     let (state, seen) = life(&bed, names::FLOWS);
     assert_eq!(state, FlowState::Established as u64, "nothing has ended it");
     assert_eq!(seen, u64::from(ANSWERED));
+}
+
+/// Packets that nobody would send, at moments when they might hurt.
+#[test]
+fn odd_packets_at_odd_moments() {
+    let mut bed = standard();
+    bed.pretend_ingress_attached();
+    bed.plane.set_ways(&through(&[(router(1), hop(INGRESS, 1))])).unwrap();
+    let tables = |bed: &Bed| (count(bed, names::FLOWS), count(bed, names::UNCONFIRMED));
+    let connection = Connection::open(&bed, end(CLIENT4), end(VIP4_TCP));
+    assert_eq!(tables(&bed), (1, 0));
+    // Every flag at once, and none, from the client's address: one that is alive stays so.
+    for flags in [0xff, 0, SYN | FIN, SYN | RST] {
+        bed.send(&connection.there(flags, 0x5000_0000));
+        bed.plane.flush_cache().unwrap();
+    }
+    assert_eq!(life(&bed, names::FLOWS).0, FlowState::Established as u64);
+    // The client's packets in the name of its backend, to the VIP: no reply, and no flow of the client's.
+    let from_backend = Packet::tcp(connection.backend, connection.vip, RST | ACK);
+    bed.send(&from_backend);
+    assert_eq!(life_of(&bed, connection.client), FlowState::Established as u64);
+    // A reply of the same ports by another protocol.
+    let other = Packet::udp(connection.backend, connection.client, b"x");
+    check(&bed, &[("UDP from the port of TCP", other, Want::Pass)]);
+    assert_eq!(life_of(&bed, connection.client), FlowState::Established as u64);
+    // An answer before the question, from the backend, then a blind acknowledgment: unconfirmed.
+    let early = (address("198.51.100.7"), 50_001);
+    let blind = Connection { client: early, ..connection };
+    bed.send(&blind.back(SYN | ACK, 1));
+    bed.send(&blind.there(ACK, 1));
+    assert_eq!(tables(&bed).0, 1, "the answer was seen by no flow");
+    // A SYN-ACK in the middle of a connection that lives, as after a backend's restart: it goes on.
+    bed.send(&connection.back(SYN | ACK, 0x100));
+    assert_eq!(life_of(&bed, connection.client), FlowState::Established as u64);
+}
+
+/// The state of the confirmed flow of this client.
+fn life_of(bed: &Bed, client: (IpAddr, u16)) -> u64 {
+    const WORD: usize = std::mem::offset_of!(Flow, state) / 8;
+    const PORT: usize = std::mem::offset_of!(FlowKey, client_port_be) / 4;
+    let port = u32::from(client.1.to_be());
+    let flows = bed.flows(names::FLOWS);
+    let mut of_client = flows.iter().map(Result::unwrap).filter(|(key, _)| {
+        let shift = 8 * (std::mem::offset_of!(FlowKey, client_port_be) % 4);
+        key[PORT] >> shift & 0xffff == port
+    });
+    of_client.next().unwrap().1[WORD] >> 32 & 0xffff
 }
 
 /// A reply that is translated without a flow leaves none behind, so the next packet of its client's begins unconfirmed.
