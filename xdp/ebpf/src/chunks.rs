@@ -48,7 +48,7 @@ pub fn flags(cpu: &Cpu, packet: &Packet) -> u8 {
             return 0;
         }
         // A chunk is filled up to a multiple of four. The verifier need not follow every length there may be.
-        offset = cpu.forget((offset + len + 3 & !3) as u64) as usize & OFFSET_MASK;
+        offset = cpu.forget(((offset + len + 3) & !3) as u64) as usize & OFFSET_MASK;
     }
     0
 }

@@ -111,7 +111,7 @@ pub fn router(
 ) -> Option<&'static NextHop> {
     let count = u32::from(way.count);
     // The flow's share is a rank among all, so that a router which fails moves only its own flows.
-    let wanted = cpu.forget((hash >> 32) * u64::from(count) >> 32);
+    let wanted = cpu.forget(((hash >> 32) * u64::from(count)) >> 32);
     // A number that the verifier knows nothing of, so one round is like another.
     let mut chosen = cpu.forget(u64::MAX);
     for index in 0..MAX_HOPS_PER_WAY {
