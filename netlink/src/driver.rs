@@ -10,7 +10,7 @@ use crate::socket::{Message, Notifications, Requests};
 use crate::surroundings::Follower;
 use crate::tables::{Change, Tables};
 use crate::track::Tracker;
-use crate::types::{Link, Resolution, Surroundings, Way, Ways};
+use crate::types::{Link, Resolution, Surroundings, Way, Ways, WaysUnknown};
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
@@ -416,13 +416,7 @@ impl Driver {
     }
 
     /// Has the routers of other ways resolved.
-    fn take_ways(&mut self, ways: Option<BTreeMap<IpNet, Way>>) {
-        if ways.is_none() {
-            tracing::info!(
-                "too many routes to follow; ways to clients are the kernel's where it forwards, else those of their packets"
-            );
-        }
-        let prefixes = ways.unwrap_or_default();
+    fn take_ways(&mut self, (prefixes, unknown): (BTreeMap<IpNet, Way>, Option<WaysUnknown>)) {
         let routers = prefixes.values().filter_map(|way| match way {
             Way::Routers(routers) => Some(routers),
             Way::Unknown | Way::Local | Way::Link(_) => None,
@@ -430,10 +424,10 @@ impl Driver {
         let routers = routers.flatten().copied().collect();
         self.tracker.keep(routers, &self.tables.neighs, Instant::now());
         self.ways.send_if_modified(|ways| {
-            let changed = *ways.prefixes != prefixes;
+            let changed = *ways.prefixes != prefixes || ways.unknown != unknown;
             if changed {
                 let routers = self.tracker.routers(&self.tables.links);
-                *ways = Arc::new(Ways { prefixes: Arc::new(prefixes), routers });
+                *ways = Arc::new(Ways { prefixes: Arc::new(prefixes), unknown, routers });
             }
             changed
         });
@@ -444,7 +438,7 @@ impl Driver {
             let routers = self.tracker.routers(&self.tables.links);
             let changed = ways.routers != routers;
             if changed {
-                *ways = Arc::new(Ways { prefixes: Arc::clone(&ways.prefixes), routers });
+                *ways = Arc::new(Ways { routers, ..Ways::clone(ways) });
             }
             changed
         });

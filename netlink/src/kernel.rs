@@ -3,7 +3,7 @@
 use crate::decode::{self, Addr, Neigh, NeighKey, Route};
 use crate::error::RequestError;
 use crate::socket::Requests;
-use crate::types::{Gateways, Link, Way};
+use crate::types::{Gateways, Link, Way, WaysUnknown};
 use crate::ways::{Routes, ways};
 use ipnet::IpNet;
 use nix::errno::Errno;
@@ -73,7 +73,7 @@ pub(crate) struct Routing {
     /// Every next hop of the host's unicast routes, of any table.
     pub(crate) gateways: Gateways,
     /// `None` when there are too many.
-    pub(crate) ways: Option<BTreeMap<IpNet, Way>>,
+    pub(crate) ways: (BTreeMap<IpNet, Way>, Option<WaysUnknown>),
 }
 
 /// What the kernel's routes of both families say.

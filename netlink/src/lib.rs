@@ -38,4 +38,5 @@ pub use handle::Netlink;
 pub use ours::ADDRESS_PROTOCOL;
 pub use types::{
     Addresses, Gateways, Link, NextHop, OtherAddress, Resolution, Router, Surroundings, Way, Ways,
+    WaysUnknown,
 };

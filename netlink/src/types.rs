@@ -93,11 +93,22 @@ pub enum Way {
     Routers(Vec<Router>),
 }
 
+/// Why ways are not followed though the kernel has routes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WaysUnknown {
+    /// More routes or routers than are followed.
+    TooMany,
+    /// Rules of others choose among tables.
+    OtherRules,
+}
+
 /// Where packets to anybody go; the longest prefix is meant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ways {
-    /// By the kernel's main table. Empty when there are too many routes, or rules of others choose among tables.
+    /// By the kernel's main table.
     pub prefixes: Arc<BTreeMap<IpNet, Way>>,
+    /// Why `prefixes` lacks what the kernel knows: all of it, or one family.
+    pub unknown: Option<WaysUnknown>,
     /// The routers whose MAC is known, by a link that is up.
     pub routers: BTreeMap<Router, NextHop>,
 }

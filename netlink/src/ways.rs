@@ -6,18 +6,32 @@
 
 use crate::decode::{self, Row, Table};
 use crate::silence::LOCAL_TABLE;
-use crate::types::Way;
+use crate::types::{Way, WaysUnknown};
 use ipnet::IpNet;
 use rtnetlink::packet_route::route::{RouteHeader, RouteMessage};
 use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage};
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 /// Prefixes that are kept. A host with more has a full table, and too many changes for each of them to be followed.
 const MAX_PREFIXES: usize = 16_384;
 
 /// Routers that are kept resolved, over all routes: Linux keeps no more neighbours by default (`gc_thresh3`).
 const MAX_ROUTERS: usize = 1024;
+
+impl fmt::Display for WaysUnknown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            WaysUnknown::TooMany => {
+                write!(f, "the host has more than {MAX_PREFIXES} routes or {MAX_ROUTERS} routers")
+            }
+            WaysUnknown::OtherRules => {
+                f.write_str("rules of others choose among routing tables (ip rule)")
+            }
+        }
+    }
+}
 
 /// The routes of one family, as they are read.
 #[derive(Clone, Debug, Default)]
@@ -77,14 +91,18 @@ fn merge(known: &mut Way, other: Way) {
     }
 }
 
-/// What is found behind the rules, if they are none but the kernel's own and ours. `None` when that cannot be kept.
-pub(crate) fn ways(families: Vec<(Routes, Vec<RuleMessage>)>) -> Option<BTreeMap<IpNet, Way>> {
-    let mut ways = BTreeMap::new();
+/// What is found behind the rules, if they are none but the kernel's own and ours; and why that is not all.
+pub(crate) fn ways(
+    families: Vec<(Routes, Vec<RuleMessage>)>,
+) -> (BTreeMap<IpNet, Way>, Option<WaysUnknown>) {
+    let too_many = || (BTreeMap::new(), Some(WaysUnknown::TooMany));
+    let (mut ways, mut unknown) = (BTreeMap::new(), None);
     for (routes, rules) in families {
         if routes.is_too_much {
-            return None;
+            return too_many();
         }
         if !rules.iter().all(is_plain) {
+            unknown = Some(WaysUnknown::OtherRules);
             continue;
         }
         // The default table is asked for what the main one has no route to at all.
@@ -100,7 +118,10 @@ pub(crate) fn ways(families: Vec<(Routes, Vec<RuleMessage>)>) -> Option<BTreeMap
         Way::Unknown | Way::Local | Way::Link(_) => &[],
     });
     let routers: BTreeSet<_> = routers.flatten().collect();
-    (ways.len() <= MAX_PREFIXES && routers.len() <= MAX_ROUTERS).then_some(ways)
+    if ways.len() > MAX_PREFIXES || routers.len() > MAX_ROUTERS {
+        return too_many();
+    }
+    (ways, unknown)
 }
 
 /// Whether the rule is one of the kernel's own three, or ours, which is about VIPs only.
@@ -163,7 +184,9 @@ mod tests {
     fn read(messages: &[RouteMessage]) -> BTreeMap<IpNet, Way> {
         let mut routes = Routes::default();
         messages.iter().for_each(|message| routes.take(message));
-        ways(vec![(routes, Vec::new())]).unwrap()
+        let (ways, unknown) = ways(vec![(routes, Vec::new())]);
+        assert_eq!(unknown, None);
+        ways
     }
 
     #[test]
@@ -241,7 +264,7 @@ mod tests {
             let net = IpNet::new(Ipv4Addr::from(n << 8).into(), 24).unwrap();
             routes.take(&route(&net.to_string(), 0, via(1, 2)));
         }
-        assert_eq!(ways(vec![(routes, Vec::new())]), None);
+        assert_eq!(ways(vec![(routes, Vec::new())]), (BTreeMap::new(), Some(WaysUnknown::TooMany)));
 
         let mut one = Routes::default();
         one.take(&route("0.0.0.0/0", 0, via(1, 2)));
@@ -250,14 +273,17 @@ mod tests {
         rule.header.action = RuleAction::ToTable;
         rule.attributes =
             vec![RuleAttribute::Priority(32_766), RuleAttribute::SuppressPrefixLen(u32::MAX)];
-        let with =
-            |rule: &RuleMessage| ways(vec![(one.clone(), vec![rule.clone()])]).unwrap().len();
-        assert_eq!(with(&rule), 1, "the kernel's own");
-        assert_eq!(with(&crate::ours::rule_message(AddressFamily::Inet)), 1, "ours");
+        let with = |rule: &RuleMessage| {
+            let (ways, unknown) = ways(vec![(one.clone(), vec![rule.clone()])]);
+            (ways.len(), unknown)
+        };
+        assert_eq!(with(&rule), (1, None), "the kernel's own");
+        assert_eq!(with(&crate::ours::rule_message(AddressFamily::Inet)), (1, None), "ours");
+        let others = (0, Some(WaysUnknown::OtherRules));
         let mut other = rule.clone();
         other.header.table = 100;
-        assert_eq!(with(&other), 0, "another table");
+        assert_eq!(with(&other), others, "another table");
         rule.attributes.push(RuleAttribute::FwMark(1));
-        assert_eq!(with(&rule), 0, "for some packets");
+        assert_eq!(with(&rule), others, "for some packets");
     }
 }

@@ -1,6 +1,7 @@
 //! The daemon's state, and what each event does to it.
 
 use super::events::Event;
+use super::forwarding;
 use super::groups::Groups;
 use super::links::{self, Attachments};
 use super::logging::notify;
@@ -319,6 +320,7 @@ impl Appliance {
         troubles.extend(self.attachments.problems(patterns, &self.links));
         troubles.extend(links::meddling(&self.data_plane, &self.links));
         troubles.extend(self.groups.problem().cloned());
+        troubles.extend(self.client_ways.problem(forwarding::is_on));
         let own = [&self.reload_problem, &self.data_plane_problem];
         troubles.extend(own.into_iter().flatten().cloned());
         troubles.extend(self.access_problems());

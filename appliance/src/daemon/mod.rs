@@ -2,6 +2,7 @@
 
 mod appliance;
 mod events;
+mod forwarding;
 mod groups;
 mod links;
 mod lock;

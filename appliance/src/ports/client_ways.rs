@@ -28,6 +28,17 @@ impl ClientWays {
         self.known = ways;
     }
 
+    /// What an operator should know on a host that does not forward, so that the kernel cannot be asked instead.
+    pub(crate) fn problem(&self, forwards: impl FnOnce() -> bool) -> Option<String> {
+        let why = self.known.unknown?;
+        (!forwards()).then(|| {
+            format!(
+                "replies stay with the router that a client's last packet came from, since {why}: have the host forward \
+                 (net.ipv4.ip_forward = 1, net.ipv6.conf.all.forwarding = 1), so that the kernel is asked"
+            )
+        })
+    }
+
     /// The set to give now; `None` when the data plane has it already or should keep what it has for a moment.
     pub(crate) fn next(&self, now: Instant) -> Option<Arc<Ways>> {
         let is_new = self.given.as_ref().is_none_or(|given| *given != self.known);
@@ -67,6 +78,7 @@ impl ClientWays {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sluice_netlink::WaysUnknown;
     use std::collections::BTreeMap;
     use std::net::IpAddr;
 
@@ -78,7 +90,22 @@ mod tests {
         Arc::new(Ways {
             prefixes: Arc::new(BTreeMap::from([(net, Way::Routers(vec![router]))])),
             routers: is_known.then_some((router, hop)).into_iter().collect(),
+            unknown: None,
         })
+    }
+
+    #[test]
+    fn what_is_not_followed_is_a_problem_where_the_kernel_cannot_be_asked() {
+        let of = |unknown| {
+            let ways = Ways { unknown, ..Ways::default() };
+            ClientWays::new(Arc::new(ways), Instant::now())
+        };
+        assert_eq!(of(None).problem(|| false), None);
+        let too_many = of(Some(WaysUnknown::TooMany));
+        assert_eq!(too_many.problem(|| true), None, "the kernel is asked");
+        assert!(too_many.problem(|| false).is_some_and(|words| words.contains("16384 routes")));
+        let rules = of(Some(WaysUnknown::OtherRules)).problem(|| false);
+        assert!(rules.is_some_and(|words| words.contains("ip rule")));
     }
 
     #[test]
