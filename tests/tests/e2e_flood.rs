@@ -3,12 +3,16 @@
 use std::collections::VecDeque;
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use sluice_api::{BgpPeer, BgpState, Health, Service};
 use sluice_tests::lab::peers::Kind;
 use sluice_tests::lab::source::{self, Caller};
@@ -28,21 +32,34 @@ const API: SocketAddr =
 /// The head of a TLS record whose rest never comes.
 const HALF_A_HELLO: [u8; 5] = [22, 3, 1, 2, 0];
 
-/// Opens connections and keeps the newest ones, until told to stop. Every second one begins a handshake.
+/// What the floods have done.
+#[derive(Default)]
+struct Done {
+    opened: AtomicUsize,
+    /// Connections with a whole handshake.
+    shaken: AtomicUsize,
+    stop: AtomicBool,
+}
+
+/// Opens connections and keeps the newest ones, until told to stop. Of three one says nothing, one begins a handshake, and
+/// one completes it and then asks for nothing.
 fn flood(
     from: &Netns,
-    opened: &Arc<AtomicUsize>,
-    stop: &Arc<AtomicBool>,
+    tls: &Arc<ClientConfig>,
+    done: &Arc<Done>,
 ) -> std::thread::JoinHandle<Result<()>> {
-    let (opened, stop) = (Arc::clone(opened), Arc::clone(stop));
+    let (tls, done) = (Arc::clone(tls), Arc::clone(done));
     from.thread(move || {
         let mut held = VecDeque::new();
-        while !stop.load(Ordering::Relaxed) {
+        while !done.stop.load(Ordering::Relaxed) {
             if let Ok(mut stream) = TcpStream::connect_timeout(&API, Duration::from_secs(1)) {
-                let count = opened.fetch_add(1, Ordering::Relaxed);
-                if count.is_multiple_of(2) {
-                    // It may be closed already.
-                    _ = stream.write_all(&HALF_A_HELLO);
+                // Each may be closed already.
+                match done.opened.fetch_add(1, Ordering::Relaxed) % 3 {
+                    0 => _ = stream.write_all(&HALF_A_HELLO),
+                    1 if shake_hands(&tls, &mut stream).is_ok() => {
+                        done.shaken.fetch_add(1, Ordering::Relaxed);
+                    }
+                    _ => {}
                 }
                 held.push_back(stream);
             }
@@ -53,6 +70,26 @@ fn flood(
             }
         }
     })
+}
+
+/// A client that believes the lab's authority and shows no certificate.
+fn without_credentials(authority: &Path) -> Result<Arc<ClientConfig>> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(authority)?)?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder =
+        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    Ok(Arc::new(builder.with_root_certificates(roots).with_no_client_auth()))
+}
+
+fn shake_hands(tls: &Arc<ClientConfig>, stream: &mut TcpStream) -> Result<()> {
+    stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+    let name = ServerName::from(API.ip());
+    let mut connection = ClientConnection::new(Arc::clone(tls), name)?;
+    while connection.is_handshaking() {
+        connection.complete_io(stream)?;
+    }
+    Ok(())
 }
 
 #[test]
@@ -76,11 +113,14 @@ fn connections_without_credentials_starve_nobody() -> Result<()> {
     };
     let calm = call()?;
 
-    let (opened, stop) = (Arc::default(), Arc::default());
-    let floods = [&first.ns, &second.ns].map(|ns| flood(ns, &opened, &stop));
-    until("the flood to be there", SOON, || {
-        let opened = opened.load(Ordering::Relaxed);
+    let tls = without_credentials(&caller.authority)?;
+    let done: Arc<Done> = Arc::default();
+    let floods = [&first.ns, &second.ns].map(|ns| flood(ns, &tls, &done));
+    until("the flood to be there", 3 * SOON, || {
+        let (opened, shaken) = (&done.opened, &done.shaken);
+        let (opened, shaken) = (opened.load(Ordering::Relaxed), shaken.load(Ordering::Relaxed));
         ensure!(opened >= 2 * HELD, "{opened} connections");
+        ensure!(shaken >= HELD / 2, "{shaken} handshakes of {opened}");
         Ok(())
     })?;
     let mut took = Vec::new();
@@ -94,13 +134,14 @@ fn connections_without_credentials_starve_nobody() -> Result<()> {
     let peers: Vec<BgpPeer> = lab.appliance.api("bgp/peers")?;
     let problems = lab.appliance.api::<sluice_api::Status>("status")?.problems;
     let log = lab.appliance.log();
-    stop.store(true, Ordering::Relaxed);
+    done.stop.store(true, Ordering::Relaxed);
     for flood in floods {
         flood.join().ok().context("a flood has panicked")??;
     }
     println!(
-        "{} connections; a call takes {calm:?} without them, with them {:?} to {:?}; log: {} lines",
-        opened.load(Ordering::Relaxed),
+        "{} connections, {} handshakes; a call takes {calm:?} without them, with them {:?} to {:?}; log: {} lines",
+        done.opened.load(Ordering::Relaxed),
+        done.shaken.load(Ordering::Relaxed),
         took.first(),
         took.last(),
         log.lines().count(),
