@@ -1,3 +1,5 @@
+//! Lives of flows, packet by packet, and what forged packets do to them.
+
 use super::*;
 
 const HOUR: u32 = 3600;

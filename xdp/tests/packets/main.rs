@@ -35,5 +35,6 @@ mod sctp;
 mod sctp_ends;
 mod sctp_paths;
 mod sources;
+mod stateless;
 mod ways;
 mod wire;

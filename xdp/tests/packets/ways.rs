@@ -21,15 +21,15 @@ use crate::wire::{ACK, FIN, Packet, RST, SYN};
 
 const OTHER_CLIENT: &str = "198.51.100.8:40001";
 
-fn hop(link_index: u32, last: u8) -> NextHop {
+pub fn hop(link_index: u32, last: u8) -> NextHop {
     NextHop { link_index, source_mac: [2, 3, 0, 0, 0, 1], destination_mac: [2, 3, 0, 0, 1, last] }
 }
 
-fn router(last: u8) -> Router {
+pub fn router(last: u8) -> Router {
     (INGRESS, IpAddr::from([192, 0, 2, last]))
 }
 
-fn ways(prefixes: &[(&str, Way)], routers: &[(Router, NextHop)]) -> Ways {
+pub fn ways(prefixes: &[(&str, Way)], routers: &[(Router, NextHop)]) -> Ways {
     Ways {
         prefixes: prefixes.iter().map(|(net, way)| (net.parse().unwrap(), way.clone())).collect(),
         routers: BTreeMap::from_iter(routers.iter().copied()),
@@ -37,13 +37,13 @@ fn ways(prefixes: &[(&str, Way)], routers: &[(Router, NextHop)]) -> Ways {
 }
 
 /// The whole world, both families, through these.
-fn through(routers: &[(Router, NextHop)]) -> Ways {
+pub fn through(routers: &[(Router, NextHop)]) -> Ways {
     let way = Way::Routers(routers.iter().map(|(router, _)| *router).collect());
     ways(&[("0.0.0.0/0", way.clone()), ("::/0", way)], routers)
 }
 
 /// A flow from this client to the VIP of its family: the first packet, the reply and the reply as it leaves.
-fn flow(client: &str) -> (Packet, Packet, Packet) {
+pub fn flow(client: &str) -> (Packet, Packet, Packet) {
     let client = end(client);
     let (vip, backend) = if client.0.is_ipv4() {
         (end(VIP4_TCP), end(BACKEND4_TCP))
@@ -56,7 +56,7 @@ fn flow(client: &str) -> (Packet, Packet, Packet) {
     (first, reply, back)
 }
 
-fn by(packet: &Packet, hop: NextHop) -> Packet {
+pub fn by(packet: &Packet, hop: NextHop) -> Packet {
     packet
         .clone()
         .with(|p| (p.source_mac, p.destination_mac) = (hop.source_mac, hop.destination_mac))
@@ -256,90 +256,6 @@ fn a_reply_on_the_routers_link_is_not_believed() {
     }
 }
 
-/// A reply whose flow is not known leaves as its frontend's, where nobody else can be meant.
-#[test]
-fn an_unknown_reply_of_one_frontend_is_translated() {
-    let mut bed = standard();
-    bed.pretend_ingress_attached();
-    let routers = [(router(1), hop(INGRESS, 1))];
-    let way = Way::Routers(vec![router(1)]);
-    let given = [
-        ("0.0.0.0/0", way.clone()),
-        ("::/0", way),
-        ("10.0.0.2/32", Way::Local),
-        ("10.0.0.0/24", Way::Link(INGRESS)),
-    ];
-    bed.plane.set_ways(&ways(&given, &routers)).unwrap();
-    let from = |to: &str, flags| Packet::tcp(end(BACKEND4_TCP), end(to), flags);
-    let translated = |packet: &Packet, vip: &str| {
-        let hop = hop(INGRESS, 1);
-        Want::Tx(by(
-            &packet.clone().with(|p| {
-                p.set_source(end(vip));
-                p.ttl -= 1;
-            }),
-            hop,
-        ))
-    };
-    let (_, push6, _) = flow(CLIENT6);
-    let push = from(CLIENT4, ACK);
-    let fin = from(CLIENT4, FIN | ACK);
-    let datagram = Packet::udp(end("10.1.0.11:5353"), end(CLIENT4), b"news");
-    let opens = from(CLIENT4, SYN);
-    let probe = from("10.0.0.2:45000", ACK);
-    let neighbour = from("10.0.0.9:45000", ACK);
-    let other_port = Packet::tcp(end("10.1.0.11:22"), end(CLIENT4), ACK);
-    let mdns = Packet::udp(end("10.1.0.11:5353"), end("224.0.0.251:5353"), b"who");
-    let broadcast = Packet::udp(end("10.1.0.11:5353"), end("255.255.255.255:68"), b"all");
-    let multicast6 = Packet::tcp(end(BACKEND6_TCP), end("[ff02::fb]:5353"), ACK);
-    check(
-        &bed,
-        &[
-            ("a push", push.clone(), translated(&push, VIP4_TCP)),
-            ("once more, uncached", push.clone(), translated(&push, VIP4_TCP)),
-            ("over IPv6", push6.clone(), translated(&push6, VIP6_TCP)),
-            ("the end", fin.clone(), translated(&fin, VIP4_TCP)),
-            ("UDP", datagram.clone(), translated(&datagram, "203.0.113.10:53")),
-            ("a connection that the backend opens", opens, Want::Pass),
-            ("the answer to a health check", probe, Want::Pass),
-            ("to a neighbour nobody knows", neighbour, Want::Pass),
-            ("from another port", other_port, Want::Pass),
-            ("multicast", mdns, Want::Pass),
-            ("broadcast", broadcast, Want::Pass),
-            ("multicast over IPv6", multicast6, Want::Pass),
-        ],
-    );
-
-    // With two frontends nobody can tell which one is meant.
-    let backends = [(BACKEND4_TCP, 1)];
-    bed.serve(tcp(VIP4, 81), &program(&backends));
-    check(&bed, &[("of two frontends", push.clone(), Want::Pass)]);
-    bed.plane.remove_program(&tcp(VIP4, 81)).unwrap();
-    // Under full NAT the client is not in the reply.
-    let mut under_nat = program(&backends);
-    under_nat.full_nat = vec!["198.51.100.0/24".parse().unwrap()];
-    bed.serve(tcp(VIP4, 80), &under_nat);
-    let other = from("192.0.2.77:40001", ACK);
-    check(
-        &bed,
-        &[
-            ("of a client under full NAT", push.clone(), Want::Pass),
-            ("of another client", other.clone(), translated(&other, VIP4_TCP)),
-        ],
-    );
-    // A client that may not open flows is sent nothing.
-    let mut ranged = program(&backends);
-    ranged.source_ranges = vec!["192.0.2.0/24".parse().unwrap()];
-    bed.serve(tcp(VIP4, 80), &ranged);
-    check(&bed, &[("outside the ranges", push.clone(), Want::Pass)]);
-    bed.serve(tcp(VIP4, 80), &program(&backends));
-    check(&bed, &[("again", push.clone(), translated(&push, VIP4_TCP))]);
-
-    // A host that forwards may be the backend's router.
-    sh("sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.lo.forwarding=1");
-    check(&bed, &[("the host forwards", push, Want::Pass)]);
-}
-
 /// State and signs of the table's only flow.
 fn life(bed: &Bed, table: &str) -> (u64, u64) {
     const WORD: usize = std::mem::offset_of!(Flow, state) / 8;
@@ -447,24 +363,6 @@ fn life_of(bed: &Bed, client: (IpAddr, u16)) -> u64 {
         key[PORT] >> shift & 0xffff == port
     });
     of_client.next().unwrap().1[WORD] >> 32 & 0xffff
-}
-
-/// A reply that is translated without a flow leaves none behind, so the next packet of its client's begins unconfirmed.
-#[test]
-fn stateless_replies_leave_nothing() {
-    let mut bed = standard();
-    bed.pretend_ingress_attached();
-    bed.plane.set_ways(&through(&[(router(1), hop(INGRESS, 1))])).unwrap();
-    let tables = |bed: &Bed| (count(bed, names::FLOWS), count(bed, names::UNCONFIRMED));
-    for flags in [ACK, SYN | ACK, FIN | ACK, RST] {
-        let reply = Packet::tcp(end(BACKEND4_TCP), end(CLIENT4), flags);
-        assert_eq!(bed.send(&reply).verdict, Verdict::Tx);
-    }
-    assert_eq!(tables(&bed), (0, 0));
-    bed.backend_of(&Packet::tcp(end(CLIENT4), end(VIP4_TCP), ACK));
-    assert_eq!(tables(&bed), (0, 1));
-    bed.send(&Packet::tcp(end(BACKEND4_TCP), end(CLIENT4), RST));
-    assert_eq!(tables(&bed), (0, 1), "a reset of what nobody opened");
 }
 
 /// Who cannot be a client opens nothing and finds nothing.
