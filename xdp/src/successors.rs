@@ -24,7 +24,7 @@ pub(crate) fn take(bpf: &mut Ebpf) -> Result<Table, OpenError> {
     Ok(ProgramArray::try_from(map).map_err(failed)?)
 }
 
-/// Puts them, loaded, where the first program finds them. A predecessor's are replaced between two packets.
+/// Puts them, loaded, where the programs before them find them. A predecessor's are replaced between two packets.
 pub(crate) fn install(bpf: &mut Ebpf, successors: &mut Table) -> Result<(), OpenError> {
     for (name, place) in SUCCESSORS {
         let incomplete = || OpenError::Incomplete(name);

@@ -3,9 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-/// Snapshots take at most one part in so many of the time.
+/// Snapshots take at most one part in so many of the time, unless one takes so long that [`LONGEST`] ends the pause.
 const SHARE: u32 = 5;
-/// Nothing is shown later than this, however long a snapshot takes.
+/// The longest pause after a snapshot, however long that took.
 const LONGEST: Duration = Duration::from_millis(500);
 
 /// How often something may be shown.

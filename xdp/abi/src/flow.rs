@@ -13,7 +13,8 @@ pub struct NextHop {
 }
 crate::assert_size!(NextHop = 16);
 
-/// A flow, named by what the client sent. Replies are found under the same key (see `endpoints` in the program).
+/// A flow, named by what the client sent. Replies are found under the same key: the map `ENDPOINTS`
+/// tells the services of the endpoint that a reply comes from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(C)]
 pub struct FlowKey {

@@ -126,7 +126,8 @@ pub struct EndpointKey {
 }
 crate::assert_size!(EndpointKey = 20);
 
-/// The services an endpoint works for. A reply belongs to the first of them that has a flow to its receiver.
+/// The services an endpoint works for. A reply belongs to the one that has a flow to its receiver: of several, a live
+/// confirmed flow comes first, else the one that began last.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Endpoint {

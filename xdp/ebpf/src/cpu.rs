@@ -17,7 +17,7 @@ pub enum Runs {
     First,
     /// `associations`, for SCTP.
     Associations,
-    /// `translate`, for any protocol.
+    /// `translator`, for any protocol.
     Translator,
     /// `neighbours`, for ARP and neighbour discovery.
     Neighbours,
