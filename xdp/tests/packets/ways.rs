@@ -10,9 +10,7 @@ use sluice_xdp_abi::flow::{Flow, FlowKey, FlowState};
 use sluice_xdp_abi::life::ANSWERED;
 use sluice_xdp_abi::names;
 
-use crate::bed::{
-    Bed, INGRESS, VIP4, Verdict, Want, address, check, end, next_hop, program, sh, tcp,
-};
+use crate::bed::{Bed, INGRESS, Verdict, Want, address, check, end, next_hop, program, sh, tcp};
 use crate::floods::{Connection, count};
 use crate::forward::{
     BACKEND4_TCP, BACKEND6_TCP, CLIENT4, CLIENT6, VIP4_TCP, VIP6_TCP, forwarded, returned, standard,
