@@ -10,11 +10,10 @@ use crate::socket::{Message, Notifications, Requests};
 use crate::surroundings::Follower;
 use crate::tables::{Change, Tables};
 use crate::track::Tracker;
-use crate::types::{Link, Resolution, Surroundings, Way, Ways, WaysUnknown};
+use crate::types::{Link, Resolution, Surroundings, Way, Ways};
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
-use ipnet::IpNet;
 use nix::errno::Errno;
 use rtnetlink::packet_core::NetlinkPayload;
 use std::collections::{BTreeMap, BTreeSet};
@@ -120,7 +119,6 @@ pub(crate) async fn start(
         tables,
     };
     driver.take_ways(ways);
-    driver.publish_ways();
     let outputs = Outputs {
         links: driver.links.subscribe(),
         resolutions: driver.resolutions.subscribe(),
@@ -416,18 +414,18 @@ impl Driver {
     }
 
     /// Has the routers of other ways resolved.
-    fn take_ways(&mut self, (prefixes, unknown): (BTreeMap<IpNet, Way>, Option<WaysUnknown>)) {
-        let routers = prefixes.values().filter_map(|way| match way {
+    fn take_ways(&mut self, read: Ways) {
+        let routers = read.prefixes.values().filter_map(|way| match way {
             Way::Routers(routers) => Some(routers),
             Way::Unknown | Way::Local | Way::Link(_) => None,
         });
         let routers = routers.flatten().copied().collect();
         self.tracker.keep(routers, &self.tables.neighs, Instant::now());
         self.ways.send_if_modified(|ways| {
-            let changed = *ways.prefixes != prefixes || ways.unknown != unknown;
+            let changed = ways.prefixes != read.prefixes || ways.unknown != read.unknown;
             if changed {
                 let routers = self.tracker.routers(&self.tables.links);
-                *ways = Arc::new(Ways { prefixes: Arc::new(prefixes), unknown, routers });
+                *ways = Arc::new(Ways { routers, ..read });
             }
             changed
         });

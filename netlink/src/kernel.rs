@@ -3,9 +3,8 @@
 use crate::decode::{self, Addr, Neigh, NeighKey, Route};
 use crate::error::RequestError;
 use crate::socket::Requests;
-use crate::types::{Gateways, Link, Way, WaysUnknown};
+use crate::types::{Gateways, Link, Ways};
 use crate::ways::{Routes, ways};
-use ipnet::IpNet;
 use nix::errno::Errno;
 use rtnetlink::packet_core::NLM_F_CREATE;
 use rtnetlink::packet_route::address::AddressMessage;
@@ -14,7 +13,6 @@ use rtnetlink::packet_route::neighbour::{NeighbourAttribute, NeighbourFlags, Nei
 use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage};
 use rtnetlink::packet_route::rule::RuleMessage;
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// Everything the driver follows, as of one moment after the multicast groups were joined.
@@ -72,8 +70,8 @@ async fn neighs(requests: &Requests) -> Result<Vec<(NeighKey, Neigh)>, RequestEr
 pub(crate) struct Routing {
     /// Every next hop of the host's unicast routes, of any table.
     pub(crate) gateways: Gateways,
-    /// `None` when there are too many.
-    pub(crate) ways: (BTreeMap<IpNet, Way>, Option<WaysUnknown>),
+    /// Without the routers' MACs.
+    pub(crate) ways: Ways,
 }
 
 /// What the kernel's routes of both families say.

@@ -40,3 +40,4 @@ pub use types::{
     Addresses, Gateways, Link, NextHop, OtherAddress, Resolution, Router, Surroundings, Way, Ways,
     WaysUnknown,
 };
+pub use ways::{MAX_PREFIXES, MAX_ROUTERS};

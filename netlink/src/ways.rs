@@ -6,19 +6,20 @@
 
 use crate::decode::{self, Row, Table};
 use crate::silence::LOCAL_TABLE;
-use crate::types::{Way, WaysUnknown};
+use crate::types::{Way, Ways, WaysUnknown};
 use ipnet::IpNet;
 use rtnetlink::packet_route::route::{RouteHeader, RouteMessage};
 use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage};
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 /// Prefixes that are kept. A host with more has a full table, and too many changes for each of them to be followed.
-const MAX_PREFIXES: usize = 16_384;
+pub const MAX_PREFIXES: usize = 16_384;
 
 /// Routers that are kept resolved, over all routes: Linux keeps no more neighbours by default (`gc_thresh3`).
-const MAX_ROUTERS: usize = 1024;
+pub const MAX_ROUTERS: usize = 1024;
 
 impl fmt::Display for WaysUnknown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -46,10 +47,10 @@ pub(crate) struct Routes {
 impl Routes {
     /// Takes one route in.
     pub(crate) fn take(&mut self, message: &RouteMessage) {
-        let Some(Row { table, prefix, metric, way }) = decode::row(message) else { return };
         if self.is_too_much {
             return;
         }
+        let Some(Row { table, prefix, metric, way }) = decode::row(message) else { return };
         let rows = match table {
             Table::Main => &mut self.main,
             Table::Default => &mut self.default,
@@ -92,13 +93,11 @@ fn merge(known: &mut Way, other: Way) {
 }
 
 /// What is found behind the rules, if they are none but the kernel's own and ours; and why that is not all.
-pub(crate) fn ways(
-    families: Vec<(Routes, Vec<RuleMessage>)>,
-) -> (BTreeMap<IpNet, Way>, Option<WaysUnknown>) {
-    let too_many = || (BTreeMap::new(), Some(WaysUnknown::TooMany));
+pub(crate) fn ways(families: Vec<(Routes, Vec<RuleMessage>)>) -> Ways {
+    let too_many = || Ways { unknown: Some(WaysUnknown::TooMany), ..Ways::default() };
     let (mut ways, mut unknown) = (BTreeMap::new(), None);
-    for (routes, rules) in families {
-        if routes.is_too_much {
+    for (Routes { main, default, is_too_much }, rules) in families {
+        if is_too_much {
             return too_many();
         }
         if !rules.iter().all(is_plain) {
@@ -106,12 +105,9 @@ pub(crate) fn ways(
             continue;
         }
         // The default table is asked for what the main one has no route to at all.
-        let main: Vec<IpNet> = routes.main.keys().copied().collect();
-        let behind = routes
-            .default
-            .into_iter()
-            .filter(|(net, _)| !main.iter().any(|main| main.contains(net)));
-        ways.extend(behind.chain(routes.main.clone()).map(|(net, (_, way))| (net, way)));
+        let behind = default.into_iter().filter(|(net, _)| !main.keys().any(|m| m.contains(net)));
+        ways.extend(behind.map(|(net, (_, way))| (net, way)));
+        ways.extend(main.into_iter().map(|(net, (_, way))| (net, way)));
     }
     let routers = ways.values().map(|way| match way {
         Way::Routers(routers) => routers.as_slice(),
@@ -121,7 +117,7 @@ pub(crate) fn ways(
     if ways.len() > MAX_PREFIXES || routers.len() > MAX_ROUTERS {
         return too_many();
     }
-    (ways, unknown)
+    Ways { prefixes: Arc::new(ways), unknown, routers: BTreeMap::new() }
 }
 
 /// Whether the rule is one of the kernel's own three, or ours, which is about VIPs only.
@@ -184,9 +180,9 @@ mod tests {
     fn read(messages: &[RouteMessage]) -> BTreeMap<IpNet, Way> {
         let mut routes = Routes::default();
         messages.iter().for_each(|message| routes.take(message));
-        let (ways, unknown) = ways(vec![(routes, Vec::new())]);
+        let Ways { prefixes, unknown, .. } = ways(vec![(routes, Vec::new())]);
         assert_eq!(unknown, None);
-        ways
+        prefixes.as_ref().clone()
     }
 
     #[test]
@@ -264,7 +260,8 @@ mod tests {
             let net = IpNet::new(Ipv4Addr::from(n << 8).into(), 24).unwrap();
             routes.take(&route(&net.to_string(), 0, via(1, 2)));
         }
-        assert_eq!(ways(vec![(routes, Vec::new())]), (BTreeMap::new(), Some(WaysUnknown::TooMany)));
+        let Ways { prefixes, unknown, .. } = ways(vec![(routes, Vec::new())]);
+        assert_eq!((prefixes.len(), unknown), (0, Some(WaysUnknown::TooMany)));
 
         let mut one = Routes::default();
         one.take(&route("0.0.0.0/0", 0, via(1, 2)));
@@ -274,8 +271,8 @@ mod tests {
         rule.attributes =
             vec![RuleAttribute::Priority(32_766), RuleAttribute::SuppressPrefixLen(u32::MAX)];
         let with = |rule: &RuleMessage| {
-            let (ways, unknown) = ways(vec![(one.clone(), vec![rule.clone()])]);
-            (ways.len(), unknown)
+            let Ways { prefixes, unknown, .. } = ways(vec![(one.clone(), vec![rule.clone()])]);
+            (prefixes.len(), unknown)
         };
         assert_eq!(with(&rule), (1, None), "the kernel's own");
         assert_eq!(with(&crate::ours::rule_message(AddressFamily::Inet)), (1, None), "ours");
