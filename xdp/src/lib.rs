@@ -49,7 +49,7 @@ pub use error::{
 };
 pub use findings::{Finding, Inspection};
 pub use sluice_xdp_abi::limits::{
-    MAX_BACKENDS_PER_SERVICE, MAX_NAT64_PORT, MAX_SERVICES_PER_ENDPOINT,
+    MAX_BACKENDS_PER_SERVICE, MAX_NAT64_PORT, MAX_ROUTERS, MAX_SERVICES_PER_ENDPOINT, MAX_WAYS,
 };
 pub use types::{
     AttachMode, AttachPolicy, Backend, Counters, Frontend, NextHop, NoBackend, Options, Program,

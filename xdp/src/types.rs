@@ -137,8 +137,8 @@ pub struct Options {
     /// A directory on a bpffs, ours alone; bpffs is mounted at its parent when there is none. Pins live as long as that
     /// mount, so in a namespace of its own mount it from outside.
     pub pin_dir: PathBuf,
-    /// Size of the table of confirmed flows, beside which an eighth as many unconfirmed ones have room; raised to [`MIN_MAX_FLOWS`](sluice_xdp_abi::limits::MIN_MAX_FLOWS) when smaller. Unless
-    /// said, [`DEFAULT_MAX_FLOWS`](sluice_xdp_abi::limits::DEFAULT_MAX_FLOWS) or what half of the memory beyond
+    /// Size of the table of confirmed flows, beside which an eighth as many unconfirmed ones have room; raised to
+    /// [`MIN_MAX_FLOWS`](sluice_xdp_abi::limits::MIN_MAX_FLOWS) when smaller. Unless said, [`DEFAULT_MAX_FLOWS`](sluice_xdp_abi::limits::DEFAULT_MAX_FLOWS) or what half of the memory beyond
     /// 192 MiB holds. An adopted table keeps its size.
     pub max_flows: Option<u32>,
     /// For links attached from now on.

@@ -20,8 +20,6 @@ pub(crate) struct Held {
     numbers: BTreeMap<Router, u32>,
     hops: BTreeMap<u32, Hop>,
     free: Ids,
-    /// What they were made of.
-    given: Ways,
 }
 
 /// What to write, in this order.
@@ -42,12 +40,8 @@ impl DataPlane {
     /// # Errors
     /// When the kernel refuses a map update.
     pub fn set_ways(&mut self, ways: &Ways) -> Result<(), NextHopError> {
-        if self.ways.given == *ways {
-            return Ok(());
-        }
         let change = self.ways.become_these(ways);
         if change == Change::default() {
-            self.ways.given.clone_from(ways);
             return Ok(());
         }
         // Routers before what leads to them, and the other way round when they go.
@@ -63,7 +57,6 @@ impl DataPlane {
         for number in &change.gone_hops {
             self.maps.routers.set(*number, &Hop::default())?;
         }
-        self.ways.given.clone_from(ways);
         Ok(self.flush_cache()?)
     }
 
@@ -125,13 +118,7 @@ impl Held {
     /// Which router has which number is not in the maps: those in use stay taken until other ways are given.
     fn adopt(entries: BTreeMap<IpNet, Entry>, hops: BTreeMap<u32, Hop>) -> Self {
         let used: BTreeSet<u32> = hops.keys().copied().collect();
-        Self {
-            entries,
-            numbers: BTreeMap::new(),
-            hops,
-            free: Ids::new(0, MAX_ROUTERS, &used),
-            given: Ways::default(),
-        }
+        Self { entries, numbers: BTreeMap::new(), hops, free: Ids::new(0, MAX_ROUTERS, &used) }
     }
 
     /// Takes other ways in; returns how the maps get there. Beyond a limit no way leads over a router.

@@ -23,7 +23,7 @@ crate::assert_size!(Filter = 4096);
 
 /// Word and bit of an address.
 #[inline(always)]
-pub const fn position(address: &Address) -> (usize, u64) {
+const fn position(address: &Address) -> (usize, u64) {
     let [a, b, c, d] = address.words;
     let folded = (a ^ c) ^ (b ^ d).rotate_left(7);
     // Knuth's multiplicative hash: neighbours in the last octet land far apart; the top bits are the good ones.
@@ -37,6 +37,18 @@ impl Filter {
     /// Nothing is ours.
     pub const EMPTY: Self = Self { vips: [0; WORDS], backends: [0; WORDS] };
 
+    /// False for what is certainly no VIP.
+    #[inline(always)]
+    pub fn may_have_vip(&self, address: &Address) -> bool {
+        is_set(&self.vips, address)
+    }
+
+    /// False for what is certainly no backend.
+    #[inline(always)]
+    pub fn may_have_backend(&self, address: &Address) -> bool {
+        is_set(&self.backends, address)
+    }
+
     /// Sets a VIP's bit.
     pub fn add_vip(&mut self, address: &Address) {
         add(&mut self.vips, address);
@@ -46,6 +58,12 @@ impl Filter {
     pub fn add_backend(&mut self, address: &Address) {
         add(&mut self.backends, address);
     }
+}
+
+#[inline(always)]
+fn is_set(set: &[u64; WORDS], address: &Address) -> bool {
+    let (word, bit) = position(address);
+    set.get(word).is_some_and(|word| word & bit != 0)
 }
 
 fn add(set: &mut [u64; WORDS], address: &Address) {
@@ -66,6 +84,7 @@ mod tests {
             let address = Address::v4([10, 1, 0, last]);
             assert!(position(&address).0 < WORDS);
             filter.add_backend(&address);
+            assert!(filter.may_have_backend(&address) && !filter.may_have_vip(&address));
         }
         let bits: u32 = filter.backends.iter().map(|word| word.count_ones()).sum();
         assert!(bits > 240, "{bits} bits for 256 neighbours");

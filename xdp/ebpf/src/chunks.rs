@@ -24,8 +24,8 @@ const OFFSET_MASK: usize = 0x3fff;
 
 /// What a packet opens or closes: INIT and its answer are [`SYN`], ABORT is [`RST`], SHUTDOWN COMPLETE is [`FIN`].
 ///
-/// INIT, INIT ACK and SHUTDOWN COMPLETE are alone in their packets. ABORT may stand behind other control chunks, and never behind
-/// data (section 3.3.7). What makes no sense ends the search: whose association it is knows what to do about it.
+/// INIT, INIT ACK and SHUTDOWN COMPLETE are alone in their packets. ABORT may stand behind other control chunks, and never
+/// behind data (section 3.3.7). What makes no sense ends the search: whose association it is knows what to do about it.
 #[inline(always)]
 pub fn flags(cpu: &Cpu, packet: &Packet) -> u8 {
     let mut offset = SCTP_LEN;

@@ -1,7 +1,6 @@
 //! Sources that no client has. Nothing can be answered to them, so nothing is opened for them.
 
 use sluice_xdp_abi::address::Address;
-use sluice_xdp_abi::filter::position;
 use sluice_xdp_abi::hash::unpair;
 
 use crate::maps::{FILTER, VIPS};
@@ -30,8 +29,6 @@ pub fn is_no_client(is_v4: bool, address: &Address) -> bool {
 #[inline(always)]
 fn is_from_vip(packet: &Packet) -> bool {
     let source = unpair(&packet.source);
-    let (word, bit) = position(&source);
-    let may_be =
-        FILTER.get(0).is_none_or(|filter| filter.vips.get(word).is_some_and(|w| w & bit != 0));
-    may_be && VIPS.get_ptr(source).is_some()
+    FILTER.get(0).is_none_or(|filter| filter.may_have_vip(&source))
+        && VIPS.get_ptr(source).is_some()
 }

@@ -3,10 +3,11 @@
 //! A packet of a known flow costs one look into the CPU's cache (`cache`), a rewrite and a transmission (`rewrite`). A
 //! miss goes to the flow table and, for a new flow, to the service and its Maglev table (`forward`), where the client may
 //! be refused (`lists`), bound to its last backend (`affinity`) or given another source (`nat`); or it finds its flow from
-//! the backend's side (`reply`) and the way to the client (`ways`). Between an IPv6 VIP and an IPv4 backend the packet is handed over to a second program (`nat64`,
-//! `translate`), and one of SCTP to a third (`associations`). For an owned VIP the kernel's stack never answers: what is
-//! not balanced is refused, answered or dropped here (`reject`, `unreachable`, `echo`), and a fourth program tells who asks
-//! for the VIP's MAC (`neighbours`). What comes from a backend and is of no known flow goes to a fifth (`stateless`). Everything else is the kernel's.
+//! the backend's side (`reply`) and the way to the client (`ways`). Between an IPv6 VIP and an IPv4 backend the packet is
+//! handed over to a second program (`nat64`, `translate`), and one of SCTP to a third (`associations`). For an owned VIP
+//! the kernel's stack never answers: what is not balanced is refused, answered or dropped here (`reject`, `unreachable`,
+//! `echo`), and a fourth program tells who asks for the VIP's MAC (`neighbours`). What comes from a backend and is of no
+//! known flow goes to a fifth (`stateless`). Everything else is the kernel's.
 //!
 //! Everything is inlined: a call costs as much as three map lookups.
 #![no_std]
@@ -49,7 +50,6 @@ use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use sluice_xdp_abi::drop_reason::DropReason;
-use sluice_xdp_abi::filter::position;
 use sluice_xdp_abi::hash::unpair;
 
 use crate::cache::CacheKey;
@@ -173,10 +173,8 @@ fn known(packet: &Packet) -> (bool, bool) {
     let Some(filter) = FILTER.get(0) else {
         return (true, true);
     };
-    let (vip_word, vip_bit) = position(&unpair(&packet.destination));
-    let (backend_word, backend_bit) = position(&unpair(&packet.source));
-    let is_set = |set: &[u64], word: usize, bit: u64| set.get(word).is_some_and(|w| w & bit != 0);
-    (is_set(&filter.vips, vip_word, vip_bit), is_set(&filter.backends, backend_word, backend_bit))
+    let (destination, source) = (unpair(&packet.destination), unpair(&packet.source));
+    (filter.may_have_vip(&destination), filter.may_have_backend(&source))
 }
 
 #[panic_handler]

@@ -1,6 +1,7 @@
 //! The maps, by the names that `sluice_xdp_abi::names` gives user space.
 //!
-//! Sizes that depend on the machine or on the configuration (`FLOWS`, `UNCONFIRMED`, `CACHE_*`, `CPUS`, `TRAFFIC`) are set by the loader.
+//! Sizes that depend on the machine or on the configuration (`FLOWS`, `UNCONFIRMED`, `CACHE_*`, `CPUS`, `TRAFFIC`) are set
+//! by the loader.
 
 use aya_ebpf::Global;
 use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray};
