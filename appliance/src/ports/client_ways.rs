@@ -1,26 +1,28 @@
 //! The ways to the clients, from netlink to the data plane.
 
 use super::convert::next_hop_to_xdp;
+use super::first_set::Given;
 use sluice_netlink::{Way, Ways};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// A data plane that was taken over knows its routers; the first set that replaces them waits this long for netlink to
-/// know them all. The kernel gives a neighbour up after three unanswered requests, a second apart.
-const FIRST_SET_WITHIN: Duration = Duration::from_secs(4);
+// What netlink does not follow is what the data plane has no room for.
+const _: () = assert!(
+    sluice_netlink::MAX_PREFIXES == sluice_xdp::MAX_WAYS as usize
+        && sluice_netlink::MAX_ROUTERS == sluice_xdp::MAX_ROUTERS as usize
+);
 
 /// Decides which set the data plane is given.
 pub(crate) struct ClientWays {
     known: Arc<Ways>,
-    given: Option<Arc<Ways>>,
-    first_by: Instant,
+    given: Given<Arc<Ways>>,
 }
 
 // === impl ClientWays ===
 
 impl ClientWays {
     pub(crate) fn new(known: Arc<Ways>, now: Instant) -> Self {
-        ClientWays { known, given: None, first_by: now + FIRST_SET_WITHIN }
+        ClientWays { known, given: Given::new(now) }
     }
 
     /// What netlink knows by now.
@@ -41,14 +43,13 @@ impl ClientWays {
 
     /// The set to give now; `None` when the data plane has it already or should keep what it has for a moment.
     pub(crate) fn next(&self, now: Instant) -> Option<Arc<Ways>> {
-        let is_new = self.given.as_ref().is_none_or(|given| *given != self.known);
-        let is_too_early = self.given.is_none() && now < self.first_by && !self.is_complete();
-        (is_new && !is_too_early).then(|| Arc::clone(&self.known))
+        let is_due = self.given.wants(&self.known, || self.is_complete(), now);
+        is_due.then(|| Arc::clone(&self.known))
     }
 
     /// The data plane has this set.
     pub(crate) fn given(&mut self, ways: Arc<Ways>) {
-        self.given = Some(ways);
+        self.given.put(ways);
     }
 
     /// Whether every router is known.
@@ -77,6 +78,7 @@ impl ClientWays {
 
 #[cfg(test)]
 mod tests {
+    use super::super::first_set::FIRST_SET_WITHIN;
     use super::*;
     use sluice_netlink::WaysUnknown;
     use std::collections::BTreeMap;

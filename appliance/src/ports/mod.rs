@@ -6,6 +6,7 @@ mod addresses;
 mod client_ways;
 mod convert;
 mod data_plane;
+mod first_set;
 mod next_hops;
 mod routes;
 

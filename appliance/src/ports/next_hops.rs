@@ -1,26 +1,22 @@
 //! The ways to the backends, from netlink to the data plane.
 
 use super::convert::next_hop_to_xdp;
+use super::first_set::Given;
 use sluice_netlink::Resolution;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
-
-/// A data plane that was taken over knows its next hops; the first set that replaces them waits this long for netlink
-/// to know as many. The kernel gives a neighbour up after three unanswered requests, a second apart.
-const FIRST_SET_WITHIN: Duration = Duration::from_secs(4);
+use std::time::Instant;
 
 /// Decides which set the data plane is given.
 pub(crate) struct NextHops {
-    given: Option<BTreeMap<IpAddr, sluice_xdp::NextHop>>,
-    first_by: Instant,
+    given: Given<BTreeMap<IpAddr, sluice_xdp::NextHop>>,
 }
 
 // === impl NextHops ===
 
 impl NextHops {
     pub(crate) fn new(now: Instant) -> Self {
-        NextHops { given: None, first_by: now + FIRST_SET_WITHIN }
+        NextHops { given: Given::new(now) }
     }
 
     /// The set to give now; `None` when the data plane has it already or should keep what it has for a moment.
@@ -41,7 +37,7 @@ impl NextHops {
                 }
                 Some(Resolution::Resolving { link_index, .. }) => {
                     undecided = true;
-                    let before = self.given.as_ref().and_then(|given| given.get(address));
+                    let before = self.given.last().and_then(|given| given.get(address));
                     if let Some(before) = before.filter(|before| before.link_index == *link_index) {
                         set.insert(*address, *before);
                     }
@@ -50,13 +46,12 @@ impl NextHops {
                 None => undecided = true,
             }
         }
-        let too_early = self.given.is_none() && undecided && now < self.first_by;
-        (!too_early && self.given.as_ref() != Some(&set)).then_some(set)
+        self.given.wants(&set, || !undecided, now).then_some(set)
     }
 
     /// The data plane has this set.
     pub(crate) fn given(&mut self, set: BTreeMap<IpAddr, sluice_xdp::NextHop>) {
-        self.given = Some(set);
+        self.given.put(set);
     }
 
     /// True when everything wanted is known to be reachable or not.
@@ -69,6 +64,7 @@ impl NextHops {
 
 #[cfg(test)]
 mod tests {
+    use super::super::first_set::FIRST_SET_WITHIN;
     use super::*;
 
     const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
