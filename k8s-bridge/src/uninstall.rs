@@ -5,20 +5,21 @@
 
 use crate::http::Health;
 use crate::index::{Origin, field_manager};
-use crate::lease::{self, Fence, machine::Standing};
+use crate::lease::{Fence, Keeper, machine::Standing};
 use crate::metrics::Metrics;
 use crate::push::client::{Appliance, chain};
 use crate::run::{Settings, identity};
 use crate::status::machine::Write;
 use crate::status::patch::{has_finalizer, ready};
+use crate::status::writer::{is_gone, send};
 use anyhow::{Context as _, ensure};
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{Api, ListParams, Patch, PatchParams};
+use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt as _};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 /// How long a bridge that runs may take to end: pods have ten seconds, and a Lease that is not given away runs out in
 /// fifteen.
@@ -35,25 +36,19 @@ pub async fn uninstall(mut settings: Settings, client: Client) -> anyhow::Result
     let owner = identity(&client, &Health::default(), &metrics).await?;
     settings.name_source(&owner);
     let fence = Fence::default();
-    let (standing_in, standing) = watch::channel(Standing::Unknown);
-    let (end_lease, lease_end) = oneshot::channel();
-    let leases = Api::namespaced(client.clone(), &settings.namespace);
-    let keeper = tokio::spawn(lease::keep(
-        leases,
+    let keeper = Keeper::start(
+        client.clone(),
+        &settings.namespace,
         settings.lease.clone(),
-        standing_in,
         fence.clone(),
         Arc::clone(&metrics),
-        lease_end,
-    ));
-    lead(standing, &settings.namespace).await?;
+    );
+    lead(keeper.standing.clone(), &settings.namespace).await?;
     let failed = forget(&settings, &owner, &fence).await;
     let manager = field_manager(&settings.index.class);
     let count = release(&client, &manager, &fence).await?;
     tracing::info!(count, "Services released");
-    // The keeper may have ended already.
-    let _ended = end_lease.send(());
-    tokio::time::timeout(Duration::from_secs(3), keeper).await.ok();
+    keeper.give_away().await;
     let source = &settings.index.source;
     ensure!(
         failed.is_empty(),
@@ -140,19 +135,12 @@ async fn release_one(
     let name = service.name_any();
     let namespace = service.namespace().unwrap_or_default();
     let api: Api<Service> = Api::namespaced(client.clone(), &namespace);
-    let params = PatchParams { field_manager: Some(manager.to_owned()), ..PatchParams::default() };
     for write in &writes {
         ensure!(fence.may_act(), "another bridge has begun; end it and try again");
-        let patch = Patch::Strategic(write.body(service, Timestamp::now()));
-        let done = if write.is_status() {
-            api.patch_status(&name, &params, &patch).await
-        } else {
-            api.patch(&name, &params, &patch).await
-        };
-        match done {
+        let body = write.body(service, Timestamp::now());
+        match send(&api, manager, &name, write, body).await {
             Ok(_) => {}
-            // Deleted meanwhile, or made anew.
-            Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => break,
+            Err(error) if is_gone(&error) => break,
             Err(error) => {
                 anyhow::bail!("Service {name} of namespace {namespace}: {}", chain(&error))
             }

@@ -60,13 +60,11 @@ impl Pods {
     }
 
     /// Blocks with an address that is none of a node: pods in the network of their node have its address.
-    fn blocks(&self, of_nodes: &BTreeSet<IpAddr>) -> impl Iterator<Item = IpNet> + '_ {
+    fn blocks(&self, of_nodes: &BTreeSet<IpAddr>) -> impl Iterator<Item = IpNet> {
         let has_pods = |addresses: &BTreeMap<IpAddr, u32>| {
             addresses.keys().any(|address| !of_nodes.contains(address))
         };
-        let blocks: Vec<IpNet> =
-            self.blocks.iter().filter(|(_, has)| has_pods(has)).map(|(block, _)| *block).collect();
-        blocks.into_iter()
+        self.blocks.iter().filter(move |(_, has)| has_pods(has)).map(|(block, _)| *block)
     }
 }
 

@@ -339,8 +339,8 @@ impl Leases {
         ours.map(|name| Holder::Service(name.clone()))
     }
 
-    /// Which Service of ours stands in the way. `sharing` is that of the address's pool as it is now: whoever has the address stays, as long
-    /// as the ports are its own, so an edited pool puts nobody out.
+    /// Which Service of ours stands in the way. `sharing` is that of the address's pool as it is now: whoever has the
+    /// address stays, as long as the ports are its own, so an edited pool puts nobody out.
     fn ours(
         &self,
         address: IpAddr,

@@ -82,7 +82,8 @@ impl Index {
             return Err(why);
         }
         // The last resort is to do without ports that others have at its addresses.
-        let (all, open) = (port_keys(service), self.pools.open_ports(name, &port_keys(service)));
+        let all = port_keys(service);
+        let open = self.pools.open_ports(name, &all);
         let is_less = !open.is_empty() && open.len() < all.len();
         let less = is_less.then(|| with_ports(service, &open));
         for base in std::iter::once(service).chain(&less) {

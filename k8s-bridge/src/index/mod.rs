@@ -33,6 +33,7 @@ mod tests;
 mod vocabulary;
 
 pub use origin::{DEFAULT_CLASS, FIELD_MANAGER, Origin, field_manager};
+pub use status::{FINALIZER, has_finalizer};
 pub use vocabulary::{
     Changes, EndpointMode, LeftOut, NodeHealth, Object, ObjectName, Outcome, PoolUse, Serve,
     Settings, Trouble, Unserved,

@@ -76,10 +76,10 @@ impl Origin {
         self.ingress.iter().any(|who| is_bridge(who))
     }
 
-    /// Who else wrote the addresses in the status.
+    /// Who else wrote the addresses in the status, if we have not.
     #[must_use]
-    pub fn stranger(&self) -> Option<&str> {
-        self.ingress.last().map(String::as_str).filter(|_| !self.is_from_bridge())
+    pub fn rival(&self) -> Option<&str> {
+        self.ingress.last().map(String::as_str).filter(|_| !self.is_ingress_ours)
     }
 }
 
@@ -108,7 +108,7 @@ mod tests {
             "v:\"service.kubernetes.io/load-balancer-cleanup\"": {}}}});
         let other = json!({"f:metadata": {"f:finalizers": {"v:\"example.com/x\"": {}}}});
         let (us, edge) = (FIELD_MANAGER, DEFAULT_CLASS);
-        for (class, fields, from_bridge, stranger, finalizer_ours) in [
+        for (class, fields, from_bridge, rival, finalizer_ours) in [
             (edge, json!([]), false, None, false),
             (edge, json!([entry(us, 1, &ingress), entry(us, 0, &finalizer)]), true, None, true),
             (edge, json!([entry(us, 1, &condition), entry(us, 0, &other)]), false, None, false),
@@ -146,8 +146,8 @@ mod tests {
         ] {
             let got = origin(class, &fields);
             assert_eq!(
-                (got.is_from_bridge(), got.stranger(), got.is_finalizer_ours),
-                (from_bridge, stranger, finalizer_ours),
+                (got.is_from_bridge(), got.rival(), got.is_finalizer_ours),
+                (from_bridge, rival, finalizer_ours),
                 "{class} {fields}"
             );
         }

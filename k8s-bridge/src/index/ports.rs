@@ -1,6 +1,5 @@
 //! Which ports of a Service can be served, by what is written of them alone.
 
-use super::probes::node_port;
 use super::{EndpointMode, Trouble, trouble};
 use k8s_openapi::api::core::v1::{ServicePort, ServiceSpec};
 use sluice_api::Protocol;
@@ -16,6 +15,14 @@ pub(super) fn protocol(port: &ServicePort) -> Option<Protocol> {
         "SCTP" => Some(Protocol::Sctp),
         _ => None,
     }
+}
+
+pub(super) fn has_sctp(spec: &ServiceSpec) -> bool {
+    spec.ports.iter().flatten().any(|port| protocol(port) == Some(Protocol::Sctp))
+}
+
+pub(super) fn node_port(port: &ServicePort) -> Option<u16> {
+    port.node_port.and_then(|number| u16::try_from(number).ok()).filter(|number| *number > 0)
 }
 
 /// Ports that can be served; a Service all of whose ports cannot is of no use to anybody.

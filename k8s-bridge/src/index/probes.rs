@@ -1,9 +1,10 @@
 //! How endpoints are probed that nobody has said anything about.
 
 use super::annotations::{Asks, Probing};
+use super::ports::{node_port, protocol};
 use super::{EndpointMode, NodeHealth};
 use k8s_openapi::api::core::v1::{ServicePort, ServiceSpec};
-use sluice_api::WantedHealth;
+use sluice_api::{Protocol, WantedHealth};
 
 /// Where kube-proxy says whether the node may get traffic (KEP-3836).
 const KUBE_PROXY_HEALTH: u16 = 10_256;
@@ -47,9 +48,5 @@ fn by_kube_proxy(spec: &ServiceSpec) -> Option<WantedHealth> {
 }
 
 fn is_tcp(port: &ServicePort) -> bool {
-    port.protocol.as_deref().unwrap_or("TCP") == "TCP"
-}
-
-pub(super) fn node_port(port: &ServicePort) -> Option<u16> {
-    port.node_port.and_then(|number| u16::try_from(number).ok()).filter(|number| *number > 0)
+    protocol(port) == Some(Protocol::Tcp)
 }

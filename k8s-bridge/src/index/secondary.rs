@@ -7,14 +7,14 @@ use super::addresses::{Chosen, keep};
 use super::annotations::{Asks, Probing};
 use super::leases::{Ports, ProtocolKey};
 use super::pools::{Asker, Pools};
+use super::ports::has_sctp;
 use super::{Trouble, trouble};
 use k8s_openapi::api::core::v1::ServiceSpec;
 use std::net::IpAddr;
 
 /// What a Service asks for that does not go together with SCTP, or with several addresses.
 pub(super) fn check(asks: &Asks, spec: &ServiceSpec) -> Result<(), Trouble> {
-    let mut ports = spec.ports.iter().flatten();
-    let has_sctp = ports.any(|port| port.protocol.as_deref() == Some("SCTP"));
+    let has_sctp = has_sctp(spec);
     if let (true, Probing::By(health)) = (has_sctp, &asks.health)
         && health.port.is_none()
     {

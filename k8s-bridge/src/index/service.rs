@@ -4,8 +4,8 @@ use super::annotations::Asks;
 use super::endpoints::{self, Wish};
 use super::guard::{Refused, has_selector};
 use super::live::{self, Judge};
-use super::ports::{ports_of_nodes, protocol, protocol_text, served_ports};
-use super::probes::{self, node_port};
+use super::ports::{has_sctp, node_port, ports_of_nodes, protocol_text, served_ports};
+use super::probes;
 use super::source_ranges::source_ranges;
 use super::status::{Had, PORT_IN_USE, port_key};
 use super::vocabulary::{LeftOut, Unserved};
@@ -54,11 +54,20 @@ impl Index {
         })
     }
 
+    /// It is ours and is not to go.
+    pub(crate) fn is_to_be_served(&self, service: &Service) -> bool {
+        self.is_ours(service) && service.metadata.deletion_timestamp.is_none()
+    }
+
+    /// What the names of wanted services of this Service begin with.
+    pub(crate) fn wanted_prefix(&self, name: &ObjectName) -> String {
+        format!("{}/{}/{}/", self.settings.source, name.namespace, name.name)
+    }
+
     pub(super) fn decide(&mut self, name: &ObjectName) -> Decision {
         let Some(known) = self.services.get(name) else { return Decision::default() };
         let service = Arc::clone(&known.object);
-        let ours = self.is_ours(&service);
-        if !ours || service.metadata.deletion_timestamp.is_some() {
+        if !self.is_to_be_served(&service) {
             let was = self.was_ours(name);
             return Decision { outcome: was.then_some(Outcome::Release), ..Decision::default() };
         }
@@ -170,12 +179,12 @@ impl Index {
         common: &Common,
     ) -> WantedService {
         let text = protocol_text(port);
-        let (source, lower) = (&self.settings.source, text.to_ascii_lowercase());
+        let (prefix, lower) = (self.wanted_prefix(name), text.to_ascii_lowercase());
         let by_default = self.settings.node_health;
         let health = probes::health(spec, port, &common.asks, common.mode, by_default);
         let on_down = on_down(&common.asks, protocol);
         WantedService {
-            name: format!("{source}/{}/{}/{}-{lower}", name.namespace, name.name, port.port),
+            name: format!("{prefix}{}-{lower}", port.port),
             vips: common.vips.clone(),
             secondary_vips: match protocol {
                 Protocol::Sctp => common.secondary_vips.clone(),
@@ -250,8 +259,7 @@ fn asks(
         return Ok(asks);
     }
     asks.settle(had);
-    let mut ports = spec.ports.iter().flatten();
-    let has_sctp = ports.any(|port| protocol(port) == Some(Protocol::Sctp));
+    let has_sctp = has_sctp(spec);
     // Of its health check, and of what does not go with secondary addresses.
     for _ in 0..2 {
         if let Err(why) = secondary::check(&asks, spec) {
@@ -264,11 +272,14 @@ fn asks(
 
 /// What becomes of the flows of an endpoint that fails its probe, the kubelet's or an appliance's.
 fn on_down(asks: &Asks, protocol: Protocol) -> OnDown {
-    asks.on_down.unwrap_or(match protocol {
-        Protocol::Tcp | Protocol::Sctp => OnDown::Drain,
-        // Neither side would see that nobody answers any more, and a client that keeps its port would send to a dead
-        // endpoint without end. kube-proxy forgets such flows as well.
-        Protocol::Udp => OnDown::Reset,
+    let protocol = match protocol {
+        Protocol::Tcp => sluice_model::Protocol::Tcp,
+        Protocol::Udp => sluice_model::Protocol::Udp,
+        Protocol::Sctp => sluice_model::Protocol::Sctp,
+    };
+    asks.on_down.unwrap_or(match sluice_model::OnDown::usual(protocol) {
+        sluice_model::OnDown::Drain => OnDown::Drain,
+        sluice_model::OnDown::Reset => OnDown::Reset,
     })
 }
 

@@ -4,12 +4,15 @@ use super::leases::{Ports, ProtocolKey};
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, PortStatus, Service, ServicePort};
 use std::net::IpAddr;
 
-pub(super) const FINALIZER: &str = "service.kubernetes.io/load-balancer-cleanup";
+/// Keeps a Service until the appliances no longer have it (KEP-980).
+pub const FINALIZER: &str = "service.kubernetes.io/load-balancer-cleanup";
 
 /// The error of a port that another Service has at the same address.
 pub(super) const PORT_IN_USE: &str = "sluice.dev/AddressInUse";
 
-pub(super) fn has_finalizer(service: &Service) -> bool {
+/// The finalizer is on.
+#[must_use]
+pub fn has_finalizer(service: &Service) -> bool {
     service.metadata.finalizers.iter().flatten().any(|f| f == FINALIZER)
 }
 

@@ -9,11 +9,15 @@ use crate::metrics::Metrics;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use k8s_openapi::jiff::Timestamp;
+use kube::Client;
 use kube::api::{Api, PostParams};
 use machine::{Claim, Input, Machine, Output, Seen, Standing, Timing};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
+
+/// How long the API server is waited for when the Lease is given away.
+const GIVE_AWAY: Duration = Duration::from_secs(3);
 
 /// Says at any moment whether this replica may act. A process that was stopped for a while learns it here before its
 /// tasks have noticed.
@@ -37,7 +41,7 @@ impl Fence {
     /// One that is open for ever, where there is no Lease.
     #[must_use]
     pub fn open() -> Self {
-        let year = std::time::Duration::from_secs(365 * 86_400);
+        let year = Duration::from_secs(365 * 86_400);
         Fence(Arc::new(Mutex::new(Some(Instant::now() + year))))
     }
 }
@@ -53,8 +57,43 @@ pub struct Settings {
     pub timing: Timing,
 }
 
+/// The task that keeps the Lease, and what it says.
+pub struct Keeper {
+    /// Whether this replica leads.
+    pub standing: watch::Receiver<Standing>,
+    end: oneshot::Sender<()>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+// === impl Keeper ===
+
+impl Keeper {
+    /// Begins to compete for the Lease of this namespace; the fence is open while it is ours.
+    #[must_use]
+    pub fn start(
+        client: Client,
+        namespace: &str,
+        settings: Settings,
+        fence: Fence,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let leases = Api::namespaced(client, namespace);
+        let (standing_in, standing) = watch::channel(Standing::Unknown);
+        let (end, lease_end) = oneshot::channel();
+        let keep = keep(leases, settings, standing_in, fence, metrics, lease_end);
+        Keeper { standing, end, task: tokio::spawn(keep) }
+    }
+
+    /// Gives the Lease away, so that another replica need not wait until it runs out.
+    pub async fn give_away(self) {
+        // The task may have ended already.
+        let _ended = self.end.send(());
+        tokio::time::timeout(GIVE_AWAY, self.task).await.ok();
+    }
+}
+
 /// Competes for the Lease until `end` fires or its sender is gone, then gives it away.
-pub async fn keep(
+async fn keep(
     api: Api<Lease>,
     settings: Settings,
     standing: watch::Sender<Standing>,

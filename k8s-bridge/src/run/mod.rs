@@ -10,7 +10,7 @@ mod wishes;
 
 use crate::http::Health;
 use crate::index;
-use crate::lease::{self, Fence, machine::Standing};
+use crate::lease::{self, Fence, Keeper, machine::Standing};
 use crate::metrics::Metrics;
 use crate::push::client::Appliance;
 use crate::push::credentials::Files;
@@ -26,7 +26,7 @@ use kube::{Api, Client};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 
 /// Items that wait between the watches and the loop: a list of thousands comes in pieces.
 const WATCH_QUEUE: usize = 1_024;
@@ -98,17 +98,13 @@ pub async fn run(mut settings: Settings, client: Client) -> anyhow::Result<()> {
     tracing::info!(owner, source = settings.index.source, "cluster");
 
     let fence = Fence::default();
-    let (standing_in, mut standing) = watch::channel(Standing::Unknown);
-    let (end_lease, lease_end) = oneshot::channel();
-    let leases = Api::namespaced(client.clone(), &settings.namespace);
-    let keeper = tokio::spawn(lease::keep(
-        leases,
+    let mut keeper = Keeper::start(
+        client.clone(),
+        &settings.namespace,
         settings.lease.clone(),
-        standing_in,
         fence.clone(),
         Arc::clone(&metrics),
-        lease_end,
-    ));
+    );
 
     let (wish, wanted) = watch::channel(Wish::unknown(owner));
     let (news_in, mut news) = mpsc::channel(64);
@@ -149,8 +145,8 @@ pub async fn run(mut settings: Settings, client: Client) -> anyhow::Result<()> {
         let event = tokio::select! {
             biased;
             () = &mut stop => Event::Stop,
-            changed = standing.changed() => match changed {
-                Ok(()) => Event::Standing(standing.borrow_and_update().clone()),
+            changed = keeper.standing.changed() => match changed {
+                Ok(()) => Event::Standing(keeper.standing.borrow_and_update().clone()),
                 Err(_) => anyhow::bail!("the task that keeps the Lease has ended"),
             },
             Some(wrote) = wrote.recv() => Event::Wrote(Box::new(wrote)),
@@ -175,9 +171,7 @@ pub async fn run(mut settings: Settings, client: Client) -> anyhow::Result<()> {
     }
     // The loop acts no more, so the Lease may go to another replica.
     drop(bridge);
-    // The keeper may have ended already.
-    let _ended = end_lease.send(());
-    tokio::time::timeout(Duration::from_secs(3), keeper).await.ok();
+    keeper.give_away().await;
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use super::bridge::Bridge;
 use super::release::Release;
 use super::remind::BUDGET;
-use crate::index::{Object, ObjectName, Outcome, Settings, Trouble};
+use crate::index::{Object, ObjectName, Outcome, Trouble};
 use crate::status::machine::{self, Case, Next, Ready, SERVED, Write};
 use crate::status::patch::{CONDITION, has_finalizer, ready};
 use crate::status::reports::{FLAWS, Verdict, Why};
@@ -24,7 +24,7 @@ impl Bridge {
             self.forget(name);
             return;
         };
-        let is_ours = is_ours(&object, self.index.settings());
+        let is_ours = self.index.is_to_be_served(&object);
         let is_status_ours = self.rival(name).is_none();
         let Some(record) = self.records.get_mut(name) else { return };
         if record.is_writing || record.retry_at.is_some_and(|at| now < at) {
@@ -53,7 +53,7 @@ impl Bridge {
             }
             _ => Verdict::Pending(untold()),
         };
-        let prefix = format!("{}/{}/{}/", self.index.settings().source, name.namespace, name.name);
+        let prefix = self.index.wanted_prefix(name);
         let hold = self.parts.settings.hold;
         let mut silent = Vec::new();
         let held = match (&outcome, generation) {
@@ -114,8 +114,7 @@ impl Bridge {
 
     /// Who else wrote the addresses in the Service's status.
     fn rival(&self, name: &ObjectName) -> Option<&str> {
-        let origin = self.index.origin(name).filter(|origin| !origin.is_ingress_ours)?;
-        origin.ingress.last().map(String::as_str)
+        self.index.origin(name)?.rival()
     }
 
     /// Begins a write, unless another controller undoes it again and again.
@@ -266,7 +265,7 @@ impl Bridge {
 
     /// What is said of a Service that goes: who may still serve it.
     fn farewell(&self, name: &ObjectName) -> String {
-        let prefix = format!("{}/{}/{}/", self.index.settings().source, name.namespace, name.name);
+        let prefix = self.index.wanted_prefix(name);
         let record = self.records.get(name);
         let told = record.and_then(|record| Some((record.first(), record.generation?)));
         let silent = told.map(|(first, at)| self.reports.holders(&prefix, first, at).silent);
@@ -315,16 +314,4 @@ fn untold() -> Why {
 fn is_wrong(object: &Service) -> bool {
     let conditions = object.status.iter().flat_map(|s| s.conditions.iter().flatten());
     conditions.filter(|c| c.type_ == CONDITION).any(|c| c.status != "True" || c.reason != SERVED)
-}
-
-/// The index decides; this only tells a Service that turned away before it had anything.
-fn is_ours(object: &Service, settings: &Settings) -> bool {
-    let is_class = |class: &Option<String>| match class {
-        Some(class) => *class == settings.class,
-        None => settings.default_class,
-    };
-    object.metadata.deletion_timestamp.is_none()
-        && object.spec.as_ref().is_some_and(|spec| {
-            spec.type_.as_deref() == Some("LoadBalancer") && is_class(&spec.load_balancer_class)
-        })
 }

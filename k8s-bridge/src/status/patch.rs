@@ -8,16 +8,10 @@ use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service};
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
-/// Keeps a Service until the appliances no longer have it (KEP-980).
-pub const FINALIZER: &str = "service.kubernetes.io/load-balancer-cleanup";
+pub use crate::index::{FINALIZER, has_finalizer};
+
 /// Our condition of a Service.
 pub const CONDITION: &str = "sluice.dev/Ready";
-
-/// The finalizer is on.
-#[must_use]
-pub fn has_finalizer(object: &Service) -> bool {
-    object.metadata.finalizers.iter().flatten().any(|f| f == FINALIZER)
-}
 
 /// What our condition says; none when there is none.
 #[must_use]

@@ -99,26 +99,38 @@ impl Writer {
             return Err(WriteError::Fenced);
         }
         let api: Api<Service> = Api::namespaced(self.client.clone(), &name.namespace);
-        let params =
-            PatchParams { field_manager: Some(self.manager.clone()), ..PatchParams::default() };
-        let patch = Patch::Strategic(body);
-        let request = async {
-            if write.is_status() {
-                api.patch_status(&name.name, &params, &patch).await
-            } else {
-                api.patch(&name.name, &params, &patch).await
-            }
-        };
+        let request = send(&api, &self.manager, &name.name, write, body);
         let answer = tokio::time::timeout(TIMEOUT, request).await;
         let answer = answer.map_err(|_| failed(format!("no answer in {} s", TIMEOUT.as_secs())))?;
         let kind = if write.is_status() { "Service/status" } else { "Service" };
         self.metrics.api("patch", kind, answer.as_ref().err());
-        answer.map(Box::new).map_err(|error| match &error {
-            // 409 is another UID: the Service was made anew.
-            kube::Error::Api(status) if status.code == 404 || status.code == 409 => {
-                WriteError::Gone
+        answer.map(Box::new).map_err(|error| {
+            if is_gone(&error) {
+                return WriteError::Gone;
             }
-            _ => failed(crate::push::client::chain(&error)),
+            failed(crate::push::client::chain(&error))
         })
     }
+}
+
+/// Sends a write to the API server in the name of this field manager; the object as it is then.
+pub(crate) async fn send(
+    api: &Api<Service>,
+    manager: &str,
+    name: &str,
+    write: &Write,
+    body: serde_json::Value,
+) -> kube::Result<Service> {
+    let params = PatchParams { field_manager: Some(manager.to_owned()), ..PatchParams::default() };
+    let patch = Patch::Strategic(body);
+    if write.is_status() {
+        api.patch_status(name, &params, &patch).await
+    } else {
+        api.patch(name, &params, &patch).await
+    }
+}
+
+/// There is no such Service any longer. 409 is another UID: it was made anew.
+pub(crate) fn is_gone(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 404 || status.code == 409)
 }

@@ -52,7 +52,7 @@ fn what_another_controller_wrote_is_no_vip() {
         let given = if in_pool { "10.0.0.0" } else { "192.0.2.8" };
         assert_eq!((reason(&changes, "a"), vips(&i, "a")), ("served", vec![given.to_owned()]));
         let name = ObjectName { namespace: "d".into(), name: "a".into() };
-        assert_eq!(i.origin(&name).and_then(Origin::stranger), Some("k3s"));
+        assert_eq!(i.origin(&name).and_then(Origin::rival), Some("k3s"));
     }
 }
 
